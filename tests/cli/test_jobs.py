@@ -50,6 +50,20 @@ def test_the_newest_come_first_and_n_and_state_choose(stoke: Stoke) -> None:
     assert len(stoke("jobs", "--all").stdout.splitlines()) == 26
 
 
+def test_a_state_that_no_engine_has_confirmed_is_explained(stoke: Stoke) -> None:
+    add("job-aaaaaa")
+    assert stoke("jobs").stderr == b""
+    with History() as history:
+        history.add(
+            Job("job-bbbbbb", "job", "nowhere", "default", JobState.QUEUED, 2.0), None, None
+        )
+    listed = stoke("jobs")
+    assert b"queued?" in listed.stdout
+    notice = b"stoke: nowhere: states with ? are not confirmed yet; stoke jobs asks again\n"
+    assert listed.stderr == notice
+    assert stoke("jobs", "--json").stderr == b""
+
+
 def test_a_row_tells_of_the_environment(stoke: Stoke) -> None:
     add("job-aaaaaa")
     with History() as history:

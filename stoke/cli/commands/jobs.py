@@ -94,6 +94,9 @@ def _show(jobs: list[Job], history: History | None, as_json: bool) -> None:
         print_json([job_document(job, history) for job in jobs] if history else [])
     elif jobs:
         print_table(HEADS, [_row(job, history) for job in jobs], RIGHT_ALIGNED)
+        if unconfirmed := sorted({job.backend for job in jobs if job.stale or job.provisional}):
+            names = ", ".join(unconfirmed)
+            print_notice(f"{names}: states with ? are not confirmed yet; stoke jobs asks again")
     else:
         print_notice("no jobs; submit one: stoke run --help")
 
