@@ -163,7 +163,10 @@ def reconcile(
         if _is_adopted(job):
             return True  # A process with another history may be submitting it.
         # The submitting process died, or lost the engine, between creating and starting the job.
-        backend.remove(job.id)
+        if isinstance(backend, RemovesSoon):
+            backend.remove_soon(job.id)  # A listing may have many more jobs to ask about.
+        else:
+            backend.remove(job.id)
         why = job.reason or "the program that submitted it ended"
         history.update(
             job.id,

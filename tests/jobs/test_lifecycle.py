@@ -317,6 +317,25 @@ def test_a_submit_killed_with_9_is_placed_by_the_next_program(
         assert after.reason == "the job never began: the program that submitted it ended"
 
 
+class SlowlyRemovingBackend(ScriptedBackend):
+    """A stand-in for an engine whose removals take long."""
+
+    def remove(self, job_id: str) -> None:
+        raise AssertionError(f"waited for the removal of {job_id}")
+
+    def remove_soon(self, job_id: str) -> None:
+        self.removed.append(job_id)
+
+
+def test_a_listing_does_not_wait_for_the_removal_of_jobs_that_never_began(history: History) -> None:
+    backend = SlowlyRemovingBackend(states=[CREATED])
+    for job_id in ("job-aaaaaa", "job-bbbbbb"):
+        add(history, job_id)
+    listed = refresh(history.list(), backends_of(backend), history, seconds=60)
+    assert [job.state for job in listed] == [JobState.LOST] * 2
+    assert sorted(backend.removed) == ["job-aaaaaa", "job-bbbbbb"]
+
+
 # --- listing -------------------------------------------------------------------------------------
 
 
