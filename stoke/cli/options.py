@@ -68,6 +68,8 @@ class CodeCommand(RequestCommand):
         while at < len(args) and args[at] != "--":
             word = args[at] = with_value(args, at, self.params)
             if word.startswith("-") and word != "-":
+                if word.startswith("--") and word.partition("=")[0] not in options:
+                    return args  # Unknown, or --help: whether a value follows is not known either.
                 option, takes_next = _valued(word, options)
                 first, at = at, at + 1 + takes_next
                 has_code = has_code or (option is not None and option.name == "code")

@@ -78,6 +78,7 @@ def test_a_requirements_files_line_is_named(
     [
         (["run"], "Nothing to run"),
         (["run", "--nonsense"], "No such option"),
+        (["run", "--nonsense", "x=1", "-c", "print(1)"], "No such option"),
         (["run", "-c", "1", "--cpu", "x"], "--cpu: 'x' is not a number of cores"),
         (["run", "-c", "1", "--secret", "A=x"], "write NAME=env:OTHER or NAME=file:/path"),
         (["run", "-c", "1", "--lock", "x", "-w", "y"], "--lock holds every package"),
