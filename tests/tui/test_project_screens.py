@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from tui.new_job.code_editor import CodeEditor
 from tui.new_job.draft import Draft
 from tui.new_job.files_dialog import FilesDialog
 from tui.new_job.pick import OpenFile
-from tui.new_job.project import add_project, project_fields
+from tui.new_job.project import add_project, form_hint, project_fields
 from tui.new_job.project_files import FilesLine
 from tui.new_job.screen import NewJobScreen
 
@@ -132,7 +133,7 @@ async def test_an_opened_file_brings_its_folder_and_the_list_says_what_stays(
         await until(pilot, lambda: "a copy" in screen_text(app))
         await until(pilot, lambda: "looks like a secret" in files_line(screen))
         assert "left out" in files_line(screen)
-        assert "--include /.env" in files_line(screen)
+        assert "/.env in the field include" in files_line(screen)
         await pilot.press("f7")
         await until(pilot, lambda: "data/" in screen_text(app))
         await pilot.press("G")
@@ -165,13 +166,13 @@ async def test_refusals_have_the_words_of_the_command(
         await until(pilot, lambda: "fix first: folder" in said(app))
         error = field(screen, "folder").query_one(".field-error")
         assert "and the limit is 1.0 KiB; the largest: data/big.csv" in str(error.render())
-        assert "--exclude /data/big.csv" in str(error.render())
+        assert "/data/big.csv in the field exclude" in str(error.render())
         field(screen, "exclude").text = "/data"
         await until(pilot, lambda: "fix first" not in said(app))
         (here / "out").symlink_to("/etc/hosts")
         field(screen, "exclude").text = "/data\n*.md"
         await until(pilot, lambda: "leads outside of the project" in str(error.render()))
-        assert "--exclude /out" in str(error.render())
+        assert "/out in the field exclude" in str(error.render())
         field(screen, "folder").text = str(here / "nowhere")
         await until(pilot, lambda: "is no folder" in str(error.render()))
         # What is refused is not submitted either.
@@ -467,3 +468,19 @@ def test_choices_of_packages_need_a_project(here: Path) -> None:
         add_project({}, draft)
     write(here, {"pyproject.toml": CHOSEN})
     assert add_project({}, draft)[0]["dependencies"] == ["six", "pytest", "mkdocs"]
+
+
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        (None, ""),
+        ("name it: --include /.env", "name it: /.env in the field include"),
+        ("--exclude /a --exclude '/b c'; or more", "/a, /b c in the field exclude; or more"),
+        ("--exclude " + shlex.quote("it's; a, b") + "; or", "it's; a, b in the field exclude; or"),
+        ("send no files: --no-folder", "send no files: the box in Where and how"),
+        ("--exclude '/cut", "--exclude '/cut"),
+        ("install it: uv --no-folders", "install it: uv --no-folders"),
+    ],
+)
+def test_hints_name_the_fields_of_the_form(hint: str | None, shown: str) -> None:
+    assert form_hint(hint) == shown

@@ -19,6 +19,7 @@ from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.dialogs.dialog import Dialog
 from tui.new_job.file_tree import FileTree, Row
+from tui.new_job.project import form_hint
 from tui.new_job.project_files import ProjectFiles
 
 _SIZE_WIDTH = 9
@@ -148,9 +149,9 @@ class FilesDialog(Dialog[None]):
             yield Static(title, classes="files-title")
             if files.error is not None:
                 yield Static(fmt.plain(files.error.why, "$bad"))
-                yield Static(fmt.plain(files.error.hint or "", "bold"))
+                yield Static(fmt.plain(form_hint(files.error.hint), "bold"))
             for note, hint in files.notes:
-                yield Static(fmt.plain(f"{note}; {hint}", "$warn"))
+                yield Static(fmt.plain(f"{note}; {form_hint(hint)}", "$warn"))
             yield FileTreeView(files.tree)
             yield Static("Enter opens and closes a folder, esc closes the list.", classes="hint")
 

@@ -16,6 +16,7 @@ from stoke.text.sanitize import clean
 from tui import format as fmt
 from tui.new_job import form
 from tui.new_job.chips import Chips
+from tui.new_job.project import form_hint
 from tui.widgets.editing import SafeTextArea
 from tui.widgets.line_input import SafeInput
 
@@ -94,7 +95,7 @@ class FormField(Vertical):
     def show_error(self, error: RequestError | None) -> None:
         """Show what is wrong: of several chips, with the chosen one or else the first wrong one."""
         self._error = error
-        why = "" if error is None else f"{error.why}; {error.hint}" if error.hint else error.why
+        why = "" if error is None else "; ".join(filter(None, (error.why, form_hint(error.hint))))
         if self.chips is not None:
             wrong = self.chips.wrong
             chosen = self.chips.chosen_chip

@@ -8,6 +8,8 @@ from the opened script, as the commands find it.
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,7 +88,22 @@ NO_DEV = Field(
     widget=Widget("leave out the group dev"),
 )
 CHOICES = (GROUP, EXTRA, NO_DEV)
+_PATTERN = r"""(?:'[^']*'|"[^"]*"|[^\s;,'"])+"""
+_OPTION = re.compile(rf"--(include|exclude) {_PATTERN}(?: --\1 {_PATTERN})*|--no-folder\b")
 FIELDS = (FOLDER, RECORDED, NO_FOLDER, INCLUDE, EXCLUDE, *CHOICES)
+
+
+def form_hint(hint: str | None) -> str:
+    """Return a hint with the fields of the form in place of the options that they stand for."""
+
+    def field(found: re.Match[str]) -> str:
+        name = found[1]
+        if name is None:
+            return "the box in Where and how"
+        patterns = [word for word in shlex.split(found[0]) if word != f"--{name}"]
+        return f"{', '.join(patterns)} in the field {name}"
+
+    return _OPTION.sub(field, hint or "")
 
 
 def filled(project: Project | None) -> dict[str, str]:

@@ -16,6 +16,7 @@ from stoke.project.manifest_store import recorded_manifest
 from stoke.request.spec import Project
 from tui import format as fmt
 from tui.new_job.file_tree import FileTree, make_tree
+from tui.new_job.project import form_hint
 from tui.threads import Work, WorkCancelledError, on_thread
 
 MOST_LISTED = 100_000
@@ -183,7 +184,7 @@ class FilesLine(Static):
         text.append_text(fmt.plain(f"{files.summary}  ", "$quiet"))
         text.append("f7 lists them", style="$quiet")
         for note, hint in files.notes:
-            text.append("\n").append_text(fmt.plain(f"{note}; {hint}", "$warn"))
+            text.append("\n").append_text(fmt.plain(f"{note}; {form_hint(hint)}", "$warn"))
         for note in notes:
             text.append("\n").append_text(fmt.plain(note, "$quiet"))
         self.update(text)

@@ -413,7 +413,7 @@ class NewJobScreen(OpensShell):
             line = self.query_one(f"#{name}-error", Static)
             error = found.get(name)
             line.display = error is not None
-            hint = f"; {error.hint}" if error and error.hint else ""
+            hint = f"; {projects.form_hint(error.hint)}" if error and error.hint else ""
             line.update(fmt.plain(f"{error.why}{hint}" if error else ""))
         wrong = self._result.syntax_error
         if wrong and "code" not in found:
