@@ -134,9 +134,22 @@ async def test_a_failing_backend_is_reported_below_the_rows_of_the_others(
     app: StokeApp, desk: Desk, local: FakeBackend, backends: dict[str, FakeBackend]
 ) -> None:
     backends["docker"].down = EngineError("no engine answers", "start it: dockerd")
+    desk.job("fit-aaaaaa", backend="docker", hit=False)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await opened(pilot, app)
         await until(pilot, lambda: shows_all(app, "docker: no engine answers", "start it: dockerd"))
+
+
+async def test_a_failing_backend_that_no_job_has_used_is_only_named(
+    app: StokeApp, desk: Desk, local: FakeBackend, backends: dict[str, FakeBackend]
+) -> None:
+    backends["docker"].down = EngineError("no engine answers", "start it: dockerd")
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await opened(pilot, app)
+        await until(
+            pilot, lambda: "Unavailable: docker. stoke doctor says why." in screen_text(app)
+        )
+        assert "no engine answers" not in screen_text(app)
 
 
 async def test_an_error_while_clearing_is_shown_with_its_hint(

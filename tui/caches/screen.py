@@ -275,12 +275,22 @@ class CachesScreen(StokeScreen):
         self._show_current()
         errors = self.query_one("#caches-errors", Static)
         errors.display = bool(self._errors)
-        errors.update(
-            Text("\n").join(
-                Text.assemble(fmt.plain(f"{name}: ", "bold"), fmt.error_text(error))
-                for name, error in sorted(self._errors.items())
-            )
-        )
+        errors.update(self._problems())
+
+    def _problems(self) -> Text:
+        """Return what failed. An engine that no job has used is only named: few machines have all."""
+        figures = self._data.metrics.figures if self._data else ()
+        used = {"history", self.context.config.backend, *(one.backend for one in figures)}
+        used |= {backend for backend, *_ in self._volumes}
+        lines = [
+            Text.assemble(fmt.plain(f"{name}: ", "bold"), fmt.error_text(error))
+            for name, error in sorted(self._errors.items())
+            if name in used
+        ]
+        if unused := [clean(name) for name in sorted(self._errors) if name not in used]:
+            missing = f"Unavailable: {', '.join(unused)}. stoke doctor says why."
+            lines.append(Text(missing, "$quiet"))
+        return Text("\n").join(lines)
 
     @on(DataTable.RowHighlighted)
     def _show_current(self) -> None:

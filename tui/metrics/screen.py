@@ -103,7 +103,7 @@ class MetricsScreen(StokeScreen):
         with Vertical(id="metrics-body"):
             yield Tiles(("time saved", "data saved", "hit rate", "jobs today"), id="metrics-tiles")
             with Horizontal(id="metrics-plots"):
-                yield TimePlot("hit rate", SHARE, "No jobs yet.", id="metrics-hits")
+                yield TimePlot("hit rate", SHARE, "No jobs with packages yet.", id="metrics-hits")
                 yield TimePlot("size", BYTES, "Not measured yet.", id="metrics-sizes")
             yield FiguresTable(id="metrics-table", cursor_type="row")
             with Horizontal(id="metrics-bars"):
