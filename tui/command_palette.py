@@ -10,12 +10,13 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, Static
 from textual.widgets.option_list import Option
 
 from tui import format as fmt
 from tui.dialogs.dialog import Dialog
 from tui.palette_entries import Entries, Entry, shown
+from tui.widgets.choice_list import ChoiceList
 from tui.widgets.line_input import SafeInput
 
 KIND_WIDTH = 8
@@ -50,11 +51,11 @@ class CommandPalette(Dialog[Entry | None]):
                 id="palette-input",
                 select_on_focus=False,
             )
-            yield OptionList(id="palette-list")
+            yield ChoiceList(id="palette-list")
             yield Static(Text(_HINT), id="palette-note", classes="hint")
 
     def on_mount(self) -> None:
-        self.query_one(OptionList).can_focus = False
+        self.query_one(ChoiceList).can_focus = False
         box = self.query_one(Input)
         box.focus()
         box.cursor_position = len(box.value)
@@ -63,7 +64,7 @@ class CommandPalette(Dialog[Entry | None]):
     @on(Input.Changed)
     def _look(self) -> None:
         self._found = self._entries.find(self.query_one(Input).value)
-        options = self.query_one(OptionList)
+        options = self.query_one(ChoiceList)
         options.clear_options()
         if self._found:
             options.add_options([Option(_line(entry)) for entry in self._found])
@@ -72,18 +73,18 @@ class CommandPalette(Dialog[Entry | None]):
             options.add_option(Option(Text("Nothing found", "$quiet"), disabled=True))
 
     def action_step(self, step: str) -> None:
-        getattr(self.query_one(OptionList), f"action_{step}")()
+        getattr(self.query_one(ChoiceList), f"action_{step}")()
 
     @on(Input.Submitted)
     def _submitted(self) -> None:
-        at = self.query_one(OptionList).highlighted
+        at = self.query_one(ChoiceList).highlighted
         if at is None or at >= len(self._found):
             self.app.bell()
         else:
             self.dismiss(self._found[at])
 
-    @on(OptionList.OptionSelected)
-    def _clicked(self, event: OptionList.OptionSelected) -> None:
+    @on(ChoiceList.OptionSelected)
+    def _clicked(self, event: ChoiceList.OptionSelected) -> None:
         if event.option_index < len(self._found):
             self.dismiss(self._found[event.option_index])
 

@@ -37,6 +37,11 @@ _ANSI_ROLES = {
     "odd": "ansi_magenta",
     "quiet": "ansi_default",
 }
+_BARS = ("scrollbar", "scrollbar-hover", "scrollbar-active")
+_BAR_GROUNDS = tuple(
+    f"scrollbar-{part}"
+    for part in ("background", "background-hover", "background-active", "corner-color")
+)
 GROUNDS = ("background", "surface", "panel", "raised", "raised-blurred")
 ON_RAISED = {"on-raised": "foreground", "busy-on-raised": "busy", "bad-on-raised": "bad"}
 """The colours of texts on `raised`, which are one where the terminal chooses the colours."""
@@ -89,8 +94,8 @@ def _of_theme(name: str, given: tuple[tuple[str, str], ...]) -> dict[str, str]:
     colours["edge"] = background.blend(foreground, 0.22)
     colours["edge-focus"] = colours["odd"]
     # A bar beside a text is no part of it: it must be found, not seen first.
-    for state in ("background", "background-hover", "background-active", "corner-color"):
-        colours[f"scrollbar-{state}"] = parsed["surface"]
+    for ground in _BAR_GROUNDS:
+        colours[ground] = parsed["surface"]
     colours["scrollbar"] = colours["edge"]
     colours["scrollbar-hover"] = colours["scrollbar-active"] = primary
     colours["match"] = background.blend(parsed["warning"], 0.3)
@@ -127,6 +132,9 @@ def variables(theme: Theme, generated: Mapping[str, str]) -> dict[str, str]:
             "raised-blurred": generated["block-cursor-blurred-background"],
             "on-busy": "ansi_black",
             "on-bad": "ansi_black",
+            # A bar beside a text is no part of it, as above.
+            **dict.fromkeys(_BARS, "ansi_bright_black"),
+            **dict.fromkeys(_BAR_GROUNDS, "ansi_default"),
             "edge": generated["border-blurred"],
             "edge-focus": generated["accent"],
             "match": "ansi_yellow",

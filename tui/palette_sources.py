@@ -47,7 +47,7 @@ def entries(
         find_keys=find_keys,
     )
     screens = {
-        mode: Entry("screen", title, f"key: {_key(app, mode)}", partial(switch, mode))
+        mode: Entry("screen", title, _key(app, mode), partial(switch, mode))
         for mode, title in titles.items()
     }
     is_covered = app.screen.is_modal
@@ -63,6 +63,7 @@ def entries(
 
 
 def _key(app: PatchedApp, mode: str) -> str:
+    """Return the key of a screen; empty where a text field takes it."""
     action = f"switch('{mode}')"
     keys = (
         app.get_key_display(binding)
@@ -85,7 +86,7 @@ def _keys(app: PatchedApp) -> Iterator[Entry]:
         seen.add(known)
         kind = "setting" if name in _SETTINGS else "key"
         run = partial(app.run_action, binding.action, node)
-        yield Entry(kind, binding.description, f"key: {app.get_key_display(binding)}", run)
+        yield Entry(kind, binding.description, app.get_key_display(binding), run)
 
 
 def _settings(jobs_screen: Callable[[], JobsScreen]) -> Iterator[Entry]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from rich.style import Style
 from textual.color import Color
+from textual.strip import Strip
 from textual.theme import BUILTIN_THEMES, Theme
 
 from stoke.config.model import Config
@@ -15,6 +16,7 @@ from tests.tui.conftest import NOW, Desk, screen_text, until
 from tui import palette, themes, ui_state
 from tui.app import StokeApp
 from tui.jobs.job_list import JobList
+from tui.widgets.choice_list import ChoiceList
 
 SHIPPED = {
     theme.name: theme
@@ -66,27 +68,37 @@ def test_contrast_is_that_of_wcag() -> None:
 def texts(app: StokeApp) -> Iterator[tuple[str, float]]:
     """Yield each piece of text on the terminal and its contrast."""
     for line in app.screen._compositor.render_strips():
-        for text, style, _ in line:
-            if (
-                style is None
-                or set(text) <= NO_TEXT
-                or style.color is None
-                or style.bgcolor is None
-            ):
-                continue
-            front, back = (
-                Color.from_rich_color(colour, app.ansi_theme)
-                for colour in (style.color, style.bgcolor)
-            )
-            if style.reverse:
-                front, back = back, front
-            if style.dim:
-                front = front.blend(back, 0.5)
-            yield text, palette.contrast(front, back)
+        yield from ratios(app, line)
+
+
+def ratios(app: StokeApp, strip: Strip) -> Iterator[tuple[str, float]]:
+    for text, style, _ in strip:
+        if style is None or set(text) <= NO_TEXT or style.color is None or style.bgcolor is None:
+            continue
+        front, back = (
+            Color.from_rich_color(colour, app.ansi_theme) for colour in (style.color, style.bgcolor)
+        )
+        if style.reverse:
+            front, back = back, front
+        if style.dim:
+            front = front.blend(back, 0.5)
+        yield text, palette.contrast(front, back)
 
 
 def weak(app: StokeApp) -> list[tuple[str, float]]:
     return [(text, ratio) for text, ratio in texts(app) if ratio < palette.READABLE]
+
+
+def weak_in_dialog(app: StokeApp) -> list[tuple[str, float]]:
+    """Return what is hard to read in a dialog; the screen below it is dimmed."""
+    box = app.screen.query_one(".dialog").region
+    strips = app.screen._compositor.render_strips()[box.y : box.bottom]
+    return [
+        (text, ratio)
+        for strip in strips
+        for text, ratio in ratios(app, strip.crop(box.x, box.right))
+        if ratio < palette.READABLE
+    ]
 
 
 async def test_every_text_of_the_screens_is_readable(desk: Desk) -> None:
@@ -102,6 +114,11 @@ async def test_every_text_of_the_screens_is_readable(desk: Desk) -> None:
             for name in ("solarized-light", "high-contrast", "textual-light", "stoke"):
                 app.theme = name
                 await until(pilot, lambda: not weak(app), f"a readable {mode} in {name}")
+        for key, name in (("ctrl+p", "palette"), ("f1", "help")):
+            await pilot.press(key)
+            await until(pilot, lambda: app.screen.is_modal)
+            await until(pilot, lambda: not weak_in_dialog(app), f"a readable {name}")
+            await pilot.press("escape")
 
 
 async def test_without_colours_nothing_is_weaker_than_plain_text(
@@ -131,6 +148,22 @@ async def test_the_row_of_the_cursor_has_one_colour_if_the_terminal_chooses_them
         table = app.screen.query_one(JobList)
         row = table._row(0, Style())
         assert {segment.style.color for segment in row if segment.style} == {row[0].style.color}  # type: ignore[union-attr]
+
+
+async def test_the_chosen_row_of_a_dialog_has_one_colour_if_the_terminal_chooses_them(
+    desk: Desk, app: StokeApp
+) -> None:
+    desk.job("job-aaaaaa", JobState.FAILED, age=60)
+    async with app.run_test(size=(100, 28), notifications=True) as pilot:
+        app.theme = "ansi-dark"
+        await until(pilot, lambda: "job-aaaaaa" in screen_text(app))
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: app.screen.query(ChoiceList))
+        found = app.screen.query_one(ChoiceList)
+        chosen, other = ({(part.style.color, part.style.dim) for part in found.render_line(y)
+                          if part.style and part.text.strip()} for y in (0, 1))  # fmt: skip
+        assert len(chosen) == 1
+        assert len(other) > 1
 
 
 async def test_raised_texts_have_a_colour_of_their_own_if_the_terminal_chooses_them(

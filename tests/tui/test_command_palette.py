@@ -126,3 +126,21 @@ async def test_help_is_searched_and_lists_our_keys_first(
         await until(pilot, lambda: "Editing text" not in screen_text(app))
         await until(pilot, lambda: "Save as a preset" in screen_text(app))
         assert "Undo" not in screen_text(app)
+
+
+async def test_from_a_form_no_screen_has_a_key_and_the_chosen_row_stands_out(
+    app: StokeApp, desk: Desk
+) -> None:
+    desk.job("fit-aaaaaa", age=60)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "Spec" in screen_text(app))
+        await pilot.press("2")
+        await until(pilot, lambda: app.focused is not None and app.focused.id == "code")
+        await pilot.press("ctrl+p", *"metrics")
+        details = [one.detail for one in app.screen._found if one.id == "screen Metrics"]  # type: ignore[attr-defined]
+        assert details == [""]
+        row = app.screen.query_one("#palette-list").region
+        chosen, other = (app.screen.get_style_at(row.x + 20, row.y + at).bgcolor for at in (0, 5))
+        assert chosen is not None
+        assert chosen.name == app.theme_variables["raised"].lower()
+        assert chosen != other

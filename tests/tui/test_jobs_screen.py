@@ -363,7 +363,7 @@ async def test_help_and_palette_list_every_key(app: StokeApp, desk: Desk) -> Non
             assert what in screen_text(app)
         await pilot.press("escape", "colon")
         await pilot.press(*"timest")
-        await until(pilot, lambda: "key: t" in screen_text(app))
+        await until(pilot, lambda: re.search(r"Timestamps +t ", screen_text(app)))
         await pilot.press("enter")
         await until(pilot, lambda: jobs_screen(app).query_one(LogView).stamps)
 

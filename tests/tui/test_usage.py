@@ -35,6 +35,19 @@ async def test_running_jobs_show_their_load_and_memory(
         assert "%" not in other and "no memory" in other
 
 
+@pytest.mark.parametrize("theme", ["stoke", "textual-light", "ansi-dark", "ansi-light"])
+async def test_the_load_is_on_the_row_of_the_cursor_in_every_theme(
+    app: StokeApp, desk: Desk, theme: str
+) -> None:
+    desk.job("fit-7k2pqa", JobState.RUNNING, age=60)
+    use(desk, "fit-7k2pqa", *[(0.5, 20)] * 30, (0.98, 210))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        app.theme = theme
+        await until(pilot, lambda: app.current_theme.name == theme)
+        await until(pilot, lambda: "98%  210M" in listed(app)[1], "the load")
+
+
 async def test_the_reason_of_the_end_takes_the_place_of_the_load(app: StokeApp, desk: Desk) -> None:
     desk.job("fit-7k2pqa", JobState.RUNNING, age=60)
     use(desk, "fit-7k2pqa", (0.98, 210))

@@ -314,12 +314,12 @@ class JobList(ScrollView, can_focus=True):
                 f"{lead}{cell}" if column.name == "job" else cell
                 for column, cell in zip(self.columns, cells, strict=True)
             ]
-        if index == self.cursor and palette.is_ansi(self.app.current_theme):
-            # Yellow on white cannot be read, and no contrast is known of a terminal's own colours.
-            cells = [cell if isinstance(cell, str) else cell.plain for cell in cells]
+        # Yellow on white cannot be read, and no contrast is known of a terminal's own colours.
+        has_one_colour = index == self.cursor and palette.is_ansi(self.app.current_theme)
         if job.id in self.marked:
-            return self._segments(cells, style + self._style("jobs--mark"), "*")
-        return self._segments(cells, style, " ")
+            marked = style + self._style("jobs--mark")
+            return self._segments(cells, marked, "*", has_one_colour)
+        return self._segments(cells, style, " ", has_one_colour)
 
     def _lead(self, job: Job) -> str:
         """Return what precedes the id of a sweep, and of a task below it."""
@@ -327,11 +327,13 @@ class JobList(ScrollView, can_focus=True):
             return "▾ " if job.id in self.unfolded else "▸ "
         return "└ " if job.sweep is not None else ""
 
-    def _segments(self, cells: Sequence[Text | str], style: Style, mark: str) -> list[Segment]:
+    def _segments(
+        self, cells: Sequence[Text | str], style: Style, mark: str, has_one_colour: bool = False
+    ) -> list[Segment]:
         segments = [Segment(mark, style)]
         for column, width, cell in zip(self.columns, self._widths, cells, strict=True):
             text, own = (cell, style) if isinstance(cell, str) else (cell.plain, style)
-            if isinstance(cell, Text) and cell.style:
+            if isinstance(cell, Text) and cell.style and not has_one_colour:
                 own = style + self.app.console.get_style(cell.style)
             if isinstance(cell, Load):
                 text = cell.fitted(width)

@@ -9,7 +9,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import OptionList, Static
+from textual.widgets import Static
 from textual.widgets.option_list import Option
 
 from stoke.errors import StokeError
@@ -21,6 +21,7 @@ from tui.new_job import draft as drafts
 from tui.new_job.draft import Draft, DraftSlot
 from tui.new_job.opening import OpensFiles
 from tui.notifications import show_error
+from tui.widgets.choice_list import ChoiceList
 
 CLEAR, NEW = "clear", "new"
 _HINT = "Enter opens, d removes, esc closes. The open draft stays saved."
@@ -42,16 +43,16 @@ class DraftsDialog(Dialog[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog dialog-wide"):
             yield Static(Text("Drafts"), classes="dialog-title")
-            yield OptionList(id="drafts-list")
+            yield ChoiceList(id="drafts-list")
             yield Static(Text(_HINT), classes="hint")
 
     def on_mount(self) -> None:
         self._show()
-        self.query_one(OptionList).focus()
+        self.query_one(ChoiceList).focus()
 
     def _show(self) -> None:
         self._others = [name for name in drafts.names() if name != self._slot.name]
-        options = self.query_one(OptionList)
+        options = self.query_one(ChoiceList)
         options.clear_options()
         options.add_option(Option(Text("New draft"), id=NEW))
         options.add_option(Option(Text("Clear this draft"), id=CLEAR))
@@ -61,12 +62,12 @@ class DraftsDialog(Dialog[str | None]):
             )
         options.highlighted = 0
 
-    @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
+    @on(ChoiceList.OptionSelected)
+    def _selected(self, event: ChoiceList.OptionSelected) -> None:
         self.dismiss((event.option.id or NEW).removeprefix("="))
 
     def action_remove(self) -> None:
-        at = self.query_one(OptionList).highlighted
+        at = self.query_one(ChoiceList).highlighted
         if at is None or at < 2:
             self.app.bell()
             return

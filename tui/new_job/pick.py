@@ -12,7 +12,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, Static
 from textual.widgets.option_list import Option
 
 from stoke.errors import RequestError
@@ -20,6 +20,7 @@ from stoke.request import presets
 from stoke.request.presets import Preset
 from tui import format as fmt
 from tui.dialogs.dialog import Dialog
+from tui.widgets.choice_list import ChoiceList
 from tui.widgets.line_input import SafeInput
 from tui.widgets.path_input import PathInput, typed_path
 
@@ -84,7 +85,7 @@ class ChoosePreset(Dialog[Preset | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog dialog-wide"):
             yield Static(Text("Presets"), classes="dialog-title")
-            yield OptionList(*(Option(_described(one)) for one in self._found), id="preset-list")
+            yield ChoiceList(*(Option(_described(one)) for one in self._found), id="preset-list")
             yield Static(id="preset-note", classes="hint")
 
     def on_mount(self) -> None:
@@ -95,10 +96,10 @@ class ChoosePreset(Dialog[Preset | None]):
             note = f"No presets yet. Ctrl+s saves the form as one, or put files into {where}"
         self.query_one("#preset-note", Static).update(fmt.plain(note))
         self.query_one("#preset-list").display = bool(self._found)
-        self.query_one(OptionList).focus()
+        self.query_one(ChoiceList).focus()
 
-    @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
+    @on(ChoiceList.OptionSelected)
+    def _selected(self, event: ChoiceList.OptionSelected) -> None:
         chosen = self._found[event.option_index]
         if chosen.error is None:
             self.dismiss(chosen)
@@ -148,11 +149,11 @@ class OpenFile(Dialog[Path | None]):
             yield PathInput(
                 _typed(self._folder), compact=True, id="open-path", select_on_focus=False
             )
-            yield OptionList(id="open-list")
+            yield ChoiceList(id="open-list")
             yield Static(id="open-note", classes="hint")
 
     def on_mount(self) -> None:
-        self.query_one("#open-list", OptionList).can_focus = False
+        self.query_one("#open-list", ChoiceList).can_focus = False
         self.query_one(Input).focus()
         self._look()
 
@@ -166,7 +167,7 @@ class OpenFile(Dialog[Path | None]):
         except (OSError, RuntimeError, ValueError) as error:
             self._entries = []
             note = f"{folder}: {getattr(error, 'strerror', None) or error}"
-        options = self.query_one(OptionList)
+        options = self.query_one(ChoiceList)
         options.clear_options()
         options.add_options([Option(fmt.plain(name)) for name in self._entries])
         if self._entries:
@@ -174,11 +175,11 @@ class OpenFile(Dialog[Path | None]):
         self.query_one("#open-note", Static).update(fmt.plain(note))
 
     def action_step(self, by: int) -> None:
-        options = self.query_one(OptionList)
+        options = self.query_one(ChoiceList)
         (options.action_cursor_down if by > 0 else options.action_cursor_up)()
 
     def action_complete(self) -> None:
-        at = self.query_one(OptionList).highlighted
+        at = self.query_one(ChoiceList).highlighted
         if at is not None and at < len(self._entries):
             self._go(self._entries[at])
 
@@ -188,8 +189,8 @@ class OpenFile(Dialog[Path | None]):
         box.value = f"{folder}/{entry}"
         box.cursor_position = len(box.value)
 
-    @on(OptionList.OptionSelected)
-    def _clicked(self, event: OptionList.OptionSelected) -> None:
+    @on(ChoiceList.OptionSelected)
+    def _clicked(self, event: ChoiceList.OptionSelected) -> None:
         self._go(self._entries[event.option_index])
         self.query_one(Input).focus()
 
