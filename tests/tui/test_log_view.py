@@ -354,3 +354,26 @@ def log_keys() -> list[str]:
     bindings = [one for one in declared if isinstance(one, Binding)]
     chosen = [one for one in bindings if str(one.id).startswith("log.") or one.id in around]
     return [key for one in chosen for key in one.key.split(",")]
+
+
+@pytest.mark.parametrize(
+    ("state", "explanation"),
+    [
+        (JobState.QUEUED, "No output yet: the job is queued."),
+        (JobState.RUNNING, "No output yet: the job is running."),
+        (JobState.SUCCEEDED, "No output."),
+    ],
+)
+async def test_an_empty_log_says_why(
+    app: StokeApp, desk: Desk, state: JobState, explanation: str
+) -> None:
+    desk.job(JOB, state, log=b"")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: explanation in screen_text(app), explanation)
+        desk.spool(JOB, b"first\n")
+        await until(pilot, lambda: "first" in screen_text(app))
+        assert "No output" not in screen_text(app)
+        await pilot.press("enter", "ampersand", *"nowhere", "enter")
+        await until(pilot, lambda: "No line matches. Esc shows all" in screen_text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: "first" in screen_text(app))

@@ -406,6 +406,8 @@ class JobsScreen(JobActions):
         job = self.job
         if action == "merge_logs":
             return len(self.table.marked) > 1
+        if job is None and action == "compare":
+            return bool(self.table.marked)
         if job is None or self.table.marked:
             return True
         if action == "stop":

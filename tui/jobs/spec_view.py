@@ -149,7 +149,7 @@ class SpecView(VerticalScroll):
 def _rows(spec: JobSpec) -> Iterator[tuple[str, str]]:
     """Yield labels and values. A project takes several lines."""
     for label, lines in request_rows(spec.model_dump(mode="json")):
-        shown = lines if label == "project" else [", ".join(lines)]
+        shown = [fmt.place(line) for line in lines] if label == "project" else [", ".join(lines)]
         yield from zip([label, *[""] * (len(shown) - 1)], shown, strict=True)
 
 

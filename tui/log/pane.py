@@ -244,6 +244,7 @@ class LogPane(Vertical):
         parts = (self._filter_text() or extent, self._whereabouts(job), self._search_text(),
                  self._unsaved(job) if self.merging is None else None)  # fmt: skip
         self._update_header(Text("  ").join(part for part in parts if part))
+        self.view.explain(self._why_empty(job))
         keys = (self.view.search is None, self.view.filter is None, self.view.selecting)
         if keys != self._keys:
             self._keys = keys
@@ -274,6 +275,14 @@ class LogPane(Vertical):
             return Text(f"{log.below:,} below" if log.below else "", style="$warn")
         ended = job.state.finished if self.merging is None else self.merging.have_ended
         return Text("" if ended else "following", style="$good")
+
+    def _why_empty(self, job: Job) -> str:
+        if self.view.filter is not None:
+            return "No line matches. Esc shows all lines again." if self.view.filter.whole else ""
+        jobs = [job] if self.merging is None else self.merging.jobs
+        if all(job.state.finished for job in jobs):
+            return "No output."
+        return f"No output yet: the job is {job.state}." if len(jobs) == 1 else "No output yet."
 
     def _unsaved(self, job: Job) -> Text | None:
         shown = self._location(job).unsaved

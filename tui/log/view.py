@@ -197,6 +197,8 @@ class LogView(LogWindow):
             self._sideways(left - self._width // 3)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        if action == "error":
+            return self.lines.folder is not None
         return self.search is not None if action == "match" else True
 
     def action_match(self, direction: int) -> None:

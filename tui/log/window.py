@@ -89,6 +89,7 @@ class LogWindow(GrowingScrollView, can_focus=True):
         self.lines = LogLines(None)
         self.tags: Tags | None = None
         """The jobs of the lines, where several logs are shown as one."""
+        self._placeholder = ""
         self._part = 0
         self._widest = 0
         self._dated = False
@@ -148,6 +149,13 @@ class LogWindow(GrowingScrollView, can_focus=True):
     def highlighted(self, line: int) -> list[Span]:  # noqa: ARG002
         """Return what to highlight in a line."""
         return []
+
+    def explain(self, placeholder: str) -> None:
+        """Show this text while there are no lines."""
+        if placeholder != self._placeholder:
+            self._placeholder = placeholder
+            if not self.lines.count:
+                self.refresh()
 
     @property
     def selected(self) -> range:
@@ -215,7 +223,12 @@ class LogWindow(GrowingScrollView, can_focus=True):
         width = self.scrollable_content_region.width
         places = self._layout()
         if y >= len(places):
-            return Strip.blank(width, base)
+            if y or places or not self._placeholder:
+                return Strip.blank(width, base)
+            text = " " * self._front_width + self._placeholder
+            return Strip([Segment(text, base + self._style("log--time"))]).crop_extend(
+                0, width, base
+            )
         line, part = places[y]
         drawn = self._load(line)
         is_current = line == self.cursor
