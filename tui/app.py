@@ -21,7 +21,8 @@ from textual.widget import AwaitMount
 from textual.widgets import Static
 
 import styles
-import tui.textual_patches.colour_cache  # noqa: F401
+import tui.textual_patches.colour_cache
+import tui.textual_patches.printable_keys  # noqa: F401
 from stoke.cache.scopes import is_ephemeral
 from stoke.errors import StokeError
 from stoke.history.job import Job

@@ -16,6 +16,9 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Input
 
+_KEPT = ("help", "quit_here", "back_to_jobs")
+"""The actions whose keys are shown at every width."""
+
 
 @runtime_checkable
 class OffersKeys(Protocol):
@@ -29,7 +32,7 @@ class _Key(NamedTuple):
     shown: str
     description: str
     enabled: bool
-    is_help: bool
+    is_kept: bool
 
     @property
     def width(self) -> int:
@@ -37,20 +40,15 @@ class _Key(NamedTuple):
 
 
 def _fitting(keys: list[_Key], width: int) -> list[_Key]:
-    """Return the keys that fit the width. If not all do, help is among them: it lists the others."""
-    if sum(key.width + 1 for key in keys) - 1 <= width:
-        return keys
-    helps = [key for key in keys if key.is_help]
-    left = width - sum(key.width + 1 for key in helps)
+    """Return the keys that fit the width. Help, which lists the others, and the ways out are kept."""
+    left = width + 1 - sum(key.width + 1 for key in keys if key.is_kept)
     shown: list[_Key] = []
     for key in keys:
-        if key.is_help:
-            continue
-        left -= key.width + (1 if shown else 0)
-        if left < 0:
-            break
-        shown.append(key)
-    return shown + helps
+        if not key.is_kept:
+            left -= key.width + 1
+        if key.is_kept or left >= 0:
+            shown.append(key)
+    return shown
 
 
 class KeyBar(Widget):
@@ -103,11 +101,11 @@ class KeyBar(Widget):
             is_field = is_typing and binding.key in ("enter", "escape")
             if binding.show or is_field:
                 shown = self.app.get_key_display(binding)
-                is_help = binding.action == "help"
+                is_kept = is_field or binding.action in _KEPT
                 description = (
                     "Accept" if is_field and binding.key == "enter" else binding.description
                 )
-                key = _Key(binding.key, shown, description, enabled, is_help)
+                key = _Key(binding.key, shown, description, enabled, is_kept)
                 # Show the first of several keys for an action.
                 keys.setdefault(f"{binding.action} {description}", key)
         if (found := list(keys.values())) != self._keys:
