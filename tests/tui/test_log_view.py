@@ -324,7 +324,7 @@ async def test_help_and_palette_list_every_key_of_the_log(app: StokeApp, desk: D
             assert what in screen_text(app)
         await pilot.press("escape", "colon")
         await pilot.press(*"go to t")
-        await until(pilot, lambda: "key: @" in screen_text(app))
+        await until(pilot, lambda: re.search(r"Go to time +@ ", screen_text(app)))
         await pilot.press("enter")
         await until(pilot, lambda: "from the end" in screen_text(app))
 
@@ -377,3 +377,30 @@ async def test_an_empty_log_says_why(
         await until(pilot, lambda: "No line matches. Esc shows all" in screen_text(app))
         await pilot.press("escape")
         await until(pilot, lambda: "first" in screen_text(app))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown"),
+    [
+        ([(STDERR, b"err"), (STDOUT, b"a\nb\n"), (STDERR, b"\n")], 3),
+        ([(STDERR, b"err"), (STDOUT, b"a\n"), (STDERR, b"\n"), (STDERR, b"more\n")], 3),
+        ([(STDERR, b"err\n"), (STDOUT, b"a\n"), (STDERR, b"\n")], 3),
+        ([(STDOUT, b"a\n"), (STDERR, b"\n")], 2),
+        ([(STDOUT, b"a\n"), (STDOUT, b"\n")], 2),
+        ([(STDERR, b"\n")], 1),
+    ],
+)
+def test_a_late_newline_is_no_line_of_its_own(
+    tmp_path: Path, pieces: list[tuple[int, bytes]], shown: int
+) -> None:
+    """The newline of stderr's last line is read with the event that follows it."""
+    writer = SpoolWriter(tmp_path)
+    log = LogLines(tmp_path)
+    for time, (stream, data) in enumerate(pieces, 1):
+        writer.add(stream, time, data)
+        writer.flush()
+        log.update()
+        assert log.update() is None
+    writer.close()
+    assert log.rows == shown
+    log.close()

@@ -40,6 +40,10 @@ def _files_of(job_ids: Sequence[str]) -> re.Pattern[str]:
     return re.compile(rf"(?:/[^\s\"':/]+)*/(?:{in_own}|{on_volume})/")
 
 
+_MOST_BETWEEN = 4096
+"""Rows between a line and its late newline, beyond which that newline is shown as a line."""
+
+
 class LogLines:
     """The log in `folder`, or nothing for None. It changes only in `update`.
 
@@ -74,6 +78,8 @@ class LogLines:
         if self._reader is None:
             return None
         size, rows = self._reader.size()
+        if self._ends_late(size, rows):
+            rows -= 1
         if (size, rows) == (self.bytes, self.rows) and not self._read_failed:
             return None
         if self._read_failed:
@@ -88,6 +94,26 @@ class LogLines:
             self._matches.discard(self.rows - 1)
         self.bytes, self.rows = size, rows
         return abs(gained)
+
+    def _ends_late(self, size: int, rows: int) -> bool:
+        """Whether the last row has only the newline of an earlier line of its stream: stderr's last
+        newline comes with the end of the job, after the rows of stdout."""
+        reader = self._reader
+        last = reader.rows(rows - 1, 1) if reader is not None and rows > 1 else []
+        if (
+            reader is None
+            or not last
+            or size - last[0][0] != 1
+            or reader.read(size - 1, size) != b"\n"
+        ):
+            return False
+        stream, end = last[0][2], last[0][0]
+        first = max(0, rows - 1 - _MOST_BETWEEN)
+        for offset, _, other in reversed(reader.rows(first, rows - 1 - first)):
+            if other == stream:
+                return end != last[0][0] and reader.read(end - 1, end) != b"\n"
+            end = offset
+        return False
 
     def update_count(self) -> None:
         """Show the rows that the filter has found so far."""
