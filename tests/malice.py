@@ -51,6 +51,17 @@ MALICE: dict[str, Callable[[], Iterable[bytes]]] = {
     "redirect": lambda: [whole(b"", 302, b"Location: " + FAR + b"\r\n")],
     "redirect that keeps the body": lambda: [whole(b"", 307, b"Location: " + FAR + b"\r\n")],
     "empty": lambda: [whole(b"")],
+    "wrong length": lambda: [HEAD + b"Content-Length: -5\r\n\r\n{}", b"}" * 100],
+    "two lengths": lambda: [HEAD + b"Content-Length: 2\r\nContent-Length: 900\r\n\r\n[]"],
+    "no number as length": lambda: [HEAD + b"Content-Length: \xb2\r\n\r\n[1]"],
+    "chunks with extensions": lambda: [CHUNKED + b"3;a=" + b"x" * 10**6 + b"\r\n[1]\r\n0\r\n\r\n"],
+    "negative chunk": lambda: [CHUNKED + b"-5\r\n[1]\r\n0\r\n\r\n"],
+    "continue and no more": lambda: [b"HTTP/1.1 100 Continue\r\n\r\n"],
+    "early hints": lambda: [b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"],
+    "another protocol": lambda: [b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n[1]"],
+    "no content": lambda: [b"HTTP/1.1 204 No Content\r\n\r\n"],
+    "not modified": lambda: [b"HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n"],
+    "another program": lambda: [b"SSH-2.0-OpenSSH_9.2\r\n"],
     "half a body": lambda: [HEAD + b"Content-Length: 100\r\nConnection: close\r\n\r\n" + b'{"a":'],
     "no answer": list,
     "no JSON": lambda: [whole(b"<html>")],
@@ -80,6 +91,8 @@ DRIPS = {
     "body": drip(HEAD + b"Content-Length: 1000000\r\n\r\n"),
     "size of a chunk": drip(CHUNKED, b"0"),
     "trailer": drip(CHUNKED + b"2\r\n{}\r\n0\r\n"),
+    "refusal": drip(b"HTTP/1.1 500 No\r\nContent-Length: 1000000\r\n\r\n"),
+    "refusal without a length": drip(b"HTTP/1.1 403 No\r\n\r\n"),
 }
 
 # What a program of the right kind could be told in the wrong place.

@@ -8,6 +8,7 @@ one that is asked about here has the same settings, and the job's image in place
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from backends.argo.cluster import ApiError, Cluster, pods_path
@@ -40,7 +41,8 @@ def check_admission(cluster: Cluster, config: Config) -> CheckResult:
             refused = diagnose(error.message)
             return CheckResult("policies", False, error.message, refused.hint)
         raise
-    added = sorted({one["name"] for one in made["spec"]["containers"]} - _OWN_CONTAINERS)
+    containers = made.get("spec", {}).get("containers", ())
+    added = sorted({one["name"] for one in containers} - _OWN_CONTAINERS)
     if added:
         return CheckResult(
             "policies",
@@ -62,7 +64,11 @@ def check_gpus(cluster: Cluster, config: Config) -> CheckResult:
         if error.status != 403:
             raise
         return CheckResult("gpus", None, "unknown: you may not list nodes")
-    counts = [int(one["status"].get("allocatable", {}).get(resource, 0)) for one in listed["items"]]
+    given = [
+        one.get("status", {}).get("allocatable", {}).get(resource, "0")
+        for one in listed.get("items", ())
+    ]
+    counts = [int(one) for one in given if re.fullmatch("[0-9]{1,6}", one)]
     nodes = sum(count > 0 for count in counts)
     return CheckResult("gpus", True, f"{sum(counts)} of {resource} on {nodes} nodes")
 

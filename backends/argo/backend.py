@@ -395,7 +395,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
             name, scope = workflow["metadata"]["name"], labels.get(SCOPE)
             if not scope or labels.get(JOB) != name:
                 continue  # A copy of our labels on another workflow.
-            submitted = epoch(workflow["metadata"]["creationTimestamp"]) or 0.0
+            submitted = epoch(workflow["metadata"].get("creationTimestamp")) or 0.0
             self._locations.remember_found(name)
             read_spec = partial(self._public_spec, name)
             found.append(FoundJob(name, scope, submitted, labels.get(NONCE), read_spec))
@@ -508,7 +508,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
         self, location: JobLocation, labels: Mapping[str, str], pod: Object
     ) -> None:
         """Record the node of a workspace. Without that right, the node of its pods is asked for."""
-        name, node = labels.get(WORKSPACE_NAME), pod["spec"].get("nodeName")
+        name, node = labels.get(WORKSPACE_NAME), pod.get("spec", {}).get("nodeName")
         if name and node:
             with suppress(EngineError):
                 self._workspaces(location).note_node(name, node)
@@ -588,6 +588,6 @@ def _described(name: str, context: KubeContext | str, current: bool) -> ClusterC
 def _note_used_caches(location: JobLocation, labels: Mapping[str, str], pod: Object) -> None:
     """Record that the pod's node has the caches that the job used."""
     kinds = tuple(filter(None, labels.get(CACHES, "").split(".")))
-    node = pod["spec"].get("nodeName")
+    node = pod.get("spec", {}).get("nodeName")
     if node and labels.get(SCOPE) and labels.get(REQUEST) and READS_CACHE_ONLY not in labels:
         location.volumes.note(labels[SCOPE], node, kinds, labels[REQUEST])

@@ -16,8 +16,10 @@ from backends.argo.cluster import ApiError, Cluster, resource_path
 from backends.argo.mounts import cache_folder
 from backends.argo.names import OURS, cache_labels, labels_of, register_name
 from backends.argo.resources import MERGE
+from backends.argo.shapes import NAMED
 from backends.common.names import KIND, SCOPE
 from stoke.config.model import ArgoConfig
+from stoke.files.shapes import is_time
 from stoke.files.untrusted import parse_json
 
 Entries = dict[str, dict[str, Any]]
@@ -57,7 +59,7 @@ class CacheRegister:
 
     def of(self, scope: str) -> Entries:
         try:
-            record = self._cluster.request("GET", self._path(register_name(scope)))
+            record = self._cluster.request("GET", self._path(register_name(scope)), shape=NAMED)
         except ApiError as error:
             if error.status == 404:
                 return {}
@@ -152,7 +154,9 @@ def _entries(record: Mapping[str, Any], where: str | None) -> Entries:
             of = noted.get("where")
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        if of != where or not all(isinstance(at, int | float) for at in requests.values()):
+        if of != where or not all(is_time(at) for at in requests.values()):
+            continue
+        if not all(isinstance(kind, str) for kind in kinds):
             continue
         nodes[node] = {"kinds": kinds, "requests": requests}
     return nodes

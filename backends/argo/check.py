@@ -45,7 +45,8 @@ def check_cluster(cluster: Cluster, config: Config) -> list[CheckResult]:
             credential_plugins.refuse_unknown(cluster.plugin)
         version = cluster.request("GET", "/version", timeout=5)
         where = f"{cluster.server} (context {cluster.context_name})"
-        found = [CheckResult("cluster", True, f"Kubernetes {version['gitVersion']} at {where}")]
+        kubernetes = f"Kubernetes {version.get('gitVersion', '?')}"
+        found = [CheckResult("cluster", True, f"{kubernetes} at {where}")]
         found.append(_argo(cluster))
         found.append(_namespace(cluster))
         found.append(_controller(cluster))
@@ -185,7 +186,7 @@ def _may(cluster: Cluster, right: Right, verb: str) -> bool:
         "spec": {"resourceAttributes": attributes},
     }
     answer = cluster.request("POST", f"{REVIEWS}/selfsubjectaccessreviews", body=body)
-    return bool(answer["status"]["allowed"])
+    return bool(answer.get("status", {}).get("allowed", False))
 
 
 def _executor(cluster: Cluster, config: Config) -> CheckResult:
@@ -216,7 +217,7 @@ def _executor(cluster: Cluster, config: Config) -> CheckResult:
                 detail = f"{account}; you may not check its rights"
                 return CheckResult("service account", None, detail)
             raise
-        if not answer["status"]["allowed"]:
+        if not answer.get("status", {}).get("allowed", False):
             missing.append(verb)
     if missing:
         detail = (

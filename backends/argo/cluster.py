@@ -16,10 +16,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from backends.common.answers import body_of, read_body
+from backends.argo.shapes import ANSWER
+from backends.common.answers import body_of, limit_time, read_body
 from backends.common.chunked import ChunkedDecoder
 from stoke.errors import EngineError
 from stoke.files.debug import Logger
+from stoke.files.shapes import Shape, ShapeError, checked
 from stoke.files.untrusted import parse_json
 
 if TYPE_CHECKING:
@@ -29,12 +31,14 @@ _log = Logger(__name__)
 
 CONNECT_SECONDS = 5
 READ_SIZE = 256 * 1024
-# Most bytes of an error's body; a longer body is not a Status object.
+# Most bytes of an error's body, and most seconds for it; a longer body is not a Status object.
 MAX_STATUS = 256 * 1024
+STATUS_SECONDS = 30.0
 # Characters of an error's message. An admission webhook may return a long one.
 LONGEST_MESSAGE = 4_000
 # Most seconds of a Retry-After header that are respected.
 LONGEST_WAIT = 60.0
+LEAST_WAIT = 0.1
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 METADATA_ONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 WORKFLOWS = "argoproj.io/v1alpha1"
@@ -124,8 +128,9 @@ class Cluster:
         content_type: str | None = None,
         accept: str | None = None,
         timeout: float = 10,
+        shape: Shape = ANSWER,
     ) -> Any:
-        """Return the response's JSON, or None if it is empty. Raises `ApiError`.
+        """Return the response, which has this shape; for DELETE, None. Raises `ApiError`.
 
         A GET request whose response is cut is sent once more.
         `timeout` is in seconds and includes the pauses that the server asks for.
@@ -142,14 +147,21 @@ class Cluster:
                 with self.translated(method, path):
                     opened = self.opened(method, path, query or {}, headers, data, until)
                     answer = read_body(opened, until=until)
-                return _object(parse_json(answer)) if answer else None
+                if method == "DELETE":
+                    return None  # The object, or a Status: which one it is depends on its kind.
+                return checked(parse_json(answer), shape)
             except ApiError as error:
                 if error.reason == "Cut" and again:
                     again = False
                     continue
                 wait = error.retry_after
+                if wait is not None:
+                    wait = max(wait, LEAST_WAIT)
                 if wait is None or time.monotonic() + wait >= until or self._closed.wait(wait):
                     raise
+            except ShapeError as error:
+                what = f"{self.server} answered {method} {path} unlike an API server: {error}"
+                raise ApiError(what, f"check the cluster: {self.kubectl} version") from error
             except ValueError as error:
                 raise ApiError(f"{self.server} did not answer {method} {path} with JSON") from error
 
@@ -159,13 +171,15 @@ class Cluster:
         query: Mapping[str, str],
         headers: Mapping[str, str] | None = None,
         silence: float | None = None,
+        seconds: float | None = None,
     ) -> RawStream:
         """Return a response to be read while it arrives. Connects at the first read, so it can be
         closed before.
 
-        A response is cut after `silence` seconds without a byte; None waits for ever.
+        A response is cut after `silence` seconds without a byte, and `seconds` after its begin; None
+        waits for ever.
         """
-        return RawStream(self, path, query, headers or {}, silence)
+        return RawStream(self, path, query, headers or {}, silence, seconds)
 
     def close(self) -> None:
         self._closed.set()
@@ -224,9 +238,9 @@ class Cluster:
             # Without the query, which may hold what a user wrote.
             milliseconds = (time.monotonic() - began) * 1000
             _log.debug("%s %s: %d after %.0f ms", method, path, response.status, milliseconds)
-            if response.status < 300:
+            if 200 <= response.status < 300 or (response.status == 101 and "Upgrade" in headers):
                 return response
-            said = self._refusal_of(response)
+            said = self._refusal_of(response, until or time.monotonic() + STATUS_SECONDS)
             if response.status != 401 or renewed:
                 break
             renewed = True
@@ -242,9 +256,9 @@ class Cluster:
         )
 
     @staticmethod
-    def _refusal_of(response: Any) -> bytes:
+    def _refusal_of(response: Any, until: float) -> bytes:
         try:
-            return read_body(response, MAX_STATUS)
+            return read_body(response, MAX_STATUS, until)
         except OSError:  # The status code alone is enough.
             return b""
 
@@ -324,7 +338,9 @@ class RawStream:
         query: Mapping[str, str],
         headers: Mapping[str, str],
         silence: float | None,
+        seconds: float | None,
     ) -> None:
+        self._seconds = seconds
         self._cluster = cluster
         self._path = path
         self._query = query
@@ -346,6 +362,8 @@ class RawStream:
                     response = self._cluster.opened(
                         "GET", self._path, self._query, self._headers, silence=self._silence
                     )
+                if self._seconds is not None:
+                    limit_time(response, time.monotonic() + self._seconds)
                 yield b""
                 yield from self._bodies(response)
         except ApiError:
@@ -459,21 +477,6 @@ def _verb(method: str, path: str, query: Mapping[str, str]) -> str:
         verb = "watch"
     words = [verb, found["resource"], *([found["name"]] if found["name"] else [])]
     return " ".join(words + ([f"in {found['namespace']}"] if found["namespace"] else []))
-
-
-def _object(answer: Any) -> dict[str, Any]:
-    """Return the response if it has the shape of a Kubernetes object or list."""
-    items = answer.get("items") if isinstance(answer, dict) else None
-    objects = [answer, *items] if isinstance(items, list) else [answer]
-    for one in objects:
-        if not isinstance(one, dict):
-            raise ValueError("not an object")
-        if not isinstance(one.get("metadata", {}), dict):
-            raise ValueError("metadata that is not an object")
-    if not isinstance(items, list | None):
-        raise ValueError("a list without items")
-    whole: dict[str, Any] = answer
-    return whole
 
 
 def _shut(connection: Any) -> None:

@@ -76,10 +76,10 @@ def why_silent(pod: Object) -> Diagnosis:
     In that case the pod is not ready although all of its containers were ready when last reported.
     """
     conditions = pod.get("status", {}).get("conditions") or ()
-    status = {one["type"]: one["status"] for one in conditions}
+    status = {one["type"]: one.get("status") for one in conditions}
     if (status.get("Ready"), status.get("ContainersReady")) != ("False", "True"):
         return NO_DIAGNOSIS
-    node = pod["spec"].get("nodeName", "?")
+    node = pod.get("spec", {}).get("nodeName", "?")
     if pod["metadata"].get("deletionTimestamp"):
         comes = "the cluster has given the job up; it ends when the node is back or is removed"
         hint = f"{comes}: kubectl delete node {node}"
@@ -144,7 +144,7 @@ def why_waiting(pod: Object) -> Diagnosis:
             name = one.get("name", MAIN)
             return Diagnosis(f"the container {name} cannot be created: {said or why}", hint)
     for condition in status.get("conditions") or ():
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+        if condition["type"] == "PodScheduled" and condition.get("status") == "False":
             said = one_line(condition.get("message")) or condition.get("reason", "")
             # Drops the scheduler's report that preemption does not help.
             said = said.partition(" preemption: ")[0]
@@ -283,7 +283,7 @@ _EVICTIONS = (
 def _why_deleted(pod: Object) -> Diagnosis:
     """Diagnose why a pod was deleted other than by stoke."""
     for condition in pod.get("status", {}).get("conditions") or ():
-        if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
+        if condition["type"] == "DisruptionTarget" and condition.get("status") == "True":
             reason = condition.get("reason", "")
             why, cause = _DISRUPTIONS.get(reason, (reason, Cause.EVICTED))
             return Diagnosis(f"evicted: {why}", RUN_AGAIN, cause)

@@ -24,6 +24,7 @@ from backends.argo.cluster import ApiError, Cluster, pods_path
 from backends.argo.status import MAIN
 from backends.common.socket_channel import SocketChannel
 from stoke.errors import EngineError
+from stoke.files.shapes import is_exit_code
 from stoke.files.untrusted import parse_json
 
 OPEN_SECONDS = 20.0
@@ -34,6 +35,7 @@ PIECE = 1 << 14
 """Bytes of stdin in one message."""
 MOST_QUEUED = 1 << 18
 MOST_MESSAGE = 1 << 24
+MOST_PING = 125  # RFC 6455, section 5.5
 MOST_STATUS = 1 << 16
 MOST_ERRORS = 2000
 PROTOCOLS = "v5.channel.k8s.io, v4.channel.k8s.io"
@@ -95,7 +97,7 @@ class ExecSocket(SocketChannel):
 
     def _reason(self) -> str:
         try:
-            return str(parse_json(self._status)["message"])
+            return str(parse_json(self._status)["message"])[:MOST_ERRORS]
         except (ValueError, KeyError, TypeError):
             return "it ended without a status"
 
@@ -135,7 +137,9 @@ class ExecSocket(SocketChannel):
     def _message_of(self, last: bool, kind: int, payload: bytes) -> bytes:
         """Return the message that a frame completes, if any; answer the frames of the protocol."""
         if kind == PING:
-            self._queue += _frame(PONG, payload)
+            # A server that does not read its answers gets no more of them.
+            if len(payload) <= MOST_PING and len(self._queue) < 2 * MOST_QUEUED:
+                self._queue += _frame(PONG, payload)
         elif kind == CLOSE:
             self._ended = True
         elif kind <= BINARY:
@@ -161,9 +165,10 @@ class ExecSocket(SocketChannel):
             if status["status"] == "Success":
                 return 0
             causes = status["details"]["causes"]
-            return next(int(one["message"]) for one in causes if one["reason"] == "ExitCode")
-        except (ValueError, KeyError, TypeError, StopIteration):
+            code = next(int(one["message"]) for one in causes if one["reason"] == "ExitCode")
+        except (ValueError, KeyError, TypeError, StopIteration, OverflowError):
             return None
+        return code if is_exit_code(code) else None
 
     def close(self) -> None:
         try:

@@ -16,6 +16,7 @@ from backends.argo.cluster import METADATA_ONE, ApiError, Cluster, pods_path, wo
 from backends.argo.diagnosis import NO_DIAGNOSIS, gives_up_at, why_silent
 from backends.argo.names import WORKFLOW
 from backends.argo.pod_log import PodLog
+from backends.argo.shapes import IDENTIFIED
 from backends.argo.state import unnoticed_at
 from backends.argo.status import MAIN, has_ended, has_started, is_over
 from backends.argo.watch import Watch, WatchEvent
@@ -45,7 +46,7 @@ class JobWatch:
         self.workflow: dict[str, Any] | None = None
         self.workflow_is_over = False
         self._on_pod = on_pod
-        self._news: SimpleQueue[EngineError | None] = SimpleQueue()
+        self._news: SimpleQueue[Exception | None] = SimpleQueue()
         namespace = cluster.namespace
         self._pods = Watch(
             cluster, pods_path(namespace), query={"labelSelector": f"{WORKFLOW}={job_id}"}
@@ -80,7 +81,7 @@ class JobWatch:
             for changes in watch:
                 take(changes)
                 self._news.put(None)
-        except EngineError as error:
+        except Exception as error:  # Without it, the reader would wait for this thread for ever.
             self._news.put(error)
 
     def _take_pod(self, changes: list[WatchEvent]) -> None:
@@ -211,7 +212,9 @@ class JobLog:
         """Return the metadata of the job's pod."""
         path = pods_path(self._cluster.namespace, self._job_id)
         try:
-            pod: dict[str, Any] = self._cluster.request("GET", path, accept=METADATA_ONE)
+            pod: dict[str, Any] = self._cluster.request(
+                "GET", path, accept=METADATA_ONE, shape=IDENTIFIED
+            )
         except ApiError as error:
             if error.status in (403, 404):
                 return None

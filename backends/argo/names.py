@@ -92,7 +92,7 @@ def register_name(scope: str) -> str:
 
 
 def labels_of(thing: Mapping[str, Any]) -> dict[str, str]:
-    return thing["metadata"].get("labels") or {}
+    return thing.get("metadata", {}).get("labels") or {}
 
 
 def has_labels(thing: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:

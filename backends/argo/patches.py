@@ -11,15 +11,22 @@ from backends.argo.names import (
     RELEASED,
     STOPPED,
 )
+from backends.argo.shapes import IDENTIFIED
+from stoke.errors import EngineError
+from stoke.files.shapes import ShapeError, checked
 
 
 def owner_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
     """Return an owner reference, so that an object is deleted together with the workflow."""
+    try:
+        about = checked(workflow, IDENTIFIED)["metadata"]
+    except ShapeError as error:
+        raise EngineError(f"the cluster created a workflow without an identity: {error}") from error
     return {
         "apiVersion": workflow["apiVersion"],
         "kind": "Workflow",
-        "name": workflow["metadata"]["name"],
-        "uid": workflow["metadata"]["uid"],
+        "name": about["name"],
+        "uid": about["uid"],
     }
 
 

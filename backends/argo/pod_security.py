@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from backends.argo.cluster import ApiError
+from backends.argo.names import labels_of
 
 if TYPE_CHECKING:
     from backends.argo.cluster import Cluster
@@ -24,7 +25,7 @@ def enforced_level(cluster: Cluster) -> str | None:
         )
     except ApiError:
         return None
-    level: str | None = (namespace["metadata"].get("labels") or {}).get(ENFORCED)
+    level: str | None = labels_of(namespace).get(ENFORCED)
     return level
 
 

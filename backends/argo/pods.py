@@ -53,13 +53,15 @@ class JobPods:
                 pass
 
     def record_pod(self, pod: Object) -> None:
-        self.record(pod["metadata"]["uid"], has_started(pod))
+        uid = pod["metadata"].get("uid")
+        if uid is not None:
+            self.record(uid, has_started(pod))
 
     def ran_before(
         self, metadata: Object, workflow: Object, resources: KubernetesResources
     ) -> bool:
         """Whether the code has started in a pod other than this one. `metadata` is the pod's."""
-        uid = metadata["uid"]
+        uid = metadata.get("uid", "")
         made, submitted = (
             epoch(one.get("creationTimestamp")) for one in (metadata, workflow["metadata"])
         )

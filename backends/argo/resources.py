@@ -14,12 +14,14 @@ from backends.argo.cluster import (
     resource_path,
     workflows_path,
 )
+from backends.argo.shapes import NAMED
 
 Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 """Merges lists of owners instead of replacing them."""
 PAGE = "500"
+MOST_PAGES = 1000
 
 
 class KubernetesResources:
@@ -44,14 +46,15 @@ class KubernetesResources:
         # From the server's cache, which may lag by milliseconds but takes a tenth of the time.
         query = {"labelSelector": selector, "limit": PAGE, "resourceVersion": "0"}
         path = workflows_path(self._cluster.namespace)
-        while True:
+        for _ in range(MOST_PAGES):
             page = self._cluster.request("GET", path, query=query, accept=METADATA_LIST)
-            yield from page.get("items") or ()
-            more = page["metadata"].get("continue")
+            yield from page.get("items", ())
+            more = page.get("metadata", {}).get("continue")
             if not more:
                 return
             query.pop("resourceVersion", None)
             query["continue"] = more
+        raise ApiError(f"{path}: the list has more than {MOST_PAGES} pages")
 
     def events(self, name: str) -> list[Object]:
         """Return the cluster's events about a pod."""
@@ -156,7 +159,7 @@ class KubernetesResources:
 
     def _get(self, path: str, accept: str | None = None) -> Object | None:
         try:
-            found: Object = self._cluster.request("GET", path, accept=accept)
+            found: Object = self._cluster.request("GET", path, accept=accept, shape=NAMED)
         except ApiError as error:
             if error.status == 404:
                 return None

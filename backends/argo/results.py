@@ -31,6 +31,7 @@ from stoke.errors import EngineError
 from stoke.files.atomic import write_atomically
 from stoke.files.debug import Logger
 from stoke.files.paths import job_dir, make_private
+from stoke.files.shapes import Shape, checked
 from stoke.files.untrusted import parse_json, read_json
 from stoke.results.collect import TooLargeError
 from stoke.text.units import human_bytes
@@ -48,6 +49,8 @@ _PART, _ABOUT = "results.tar.part", "results.tar.json"
 # Room for headers beside the contents that results.max_size limits.
 _HEADERS = 1024 * 250_000
 CHUNK = 1024**2
+# What `stoke.remote.housekeeping` prints a line.
+_LINE: Shape = {"error": str, "hint": str, "begin": {}, "data": str, "result": {}}
 
 Progress = Callable[[str], None]
 
@@ -131,27 +134,32 @@ class PodResults:
             for line in lines:
                 said = _parsed(line)
                 if "error" in said:
-                    raise EngineError(str(said["error"]), said.get("hint"))
+                    raise EngineError(said["error"], said.get("hint"))
                 if "begin" in said:
                     begun = self._begin(said["begin"], offset)
                     if begun is None:
                         return False
                     total = begun
                 elif "data" in said:
-                    if said["at"] != offset:
+                    if said.get("at") != offset:
                         return False  # The node dropped a part of the log.
                     piece = _unpacked(said["data"])
+                    if not piece or offset + len(piece) > total:
+                        raise EngineError("a piece of the results is damaged")
                     file.write(piece)
                     offset += len(piece)
                     progress(f"collecting results: {human_bytes(offset)} of {human_bytes(total)}")
                 elif "result" in said:
-                    return bool(said["result"]["offset"] == offset == total)
+                    return bool(said["result"].get("offset") == offset == total)
         return False
 
     def _begin(self, about: dict[str, Any], offset: int) -> int | None:
         """Return the stream's size; None if it is another stream than that of the part."""
         limit = self._config.results.max_size
-        if about["total"] > limit + _HEADERS:
+        total = about.get("total")
+        if not isinstance(total, int) or total < 0:
+            raise EngineError("the results begin without their size")
+        if total > limit + _HEADERS:
             raise TooLargeError(
                 f"the results have more than {human_bytes(limit)} (results.max_size)"
             )
@@ -162,7 +170,7 @@ class PodResults:
             self._forget()
             return None
         write_atomically(self._about, json.dumps(about))
-        return int(about["total"])
+        return total
 
     def _size(self) -> int:
         try:
@@ -177,10 +185,9 @@ class PodResults:
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        said: dict[str, Any] = json.loads(line)
+        return checked(parse_json(line), _LINE)  # type: ignore[no-any-return]
     except ValueError:
         raise EngineError("a line of the results is damaged") from None
-    return said
 
 
 def _unpacked(text: str) -> bytes:
@@ -217,7 +224,7 @@ def find_results(
 
 
 def _node_of(pod: Mapping[str, Any] | None, workflow: Mapping[str, Any]) -> str | None:
-    if pod is not None and pod["spec"].get("nodeName"):
+    if pod is not None and pod.get("spec", {}).get("nodeName"):
         return str(pod["spec"]["nodeName"])
     nodes = ((workflow.get("status") or {}).get("nodes") or {}).values()
     return next((str(one["hostNodeName"]) for one in nodes if one.get("hostNodeName")), None)

@@ -5,6 +5,7 @@ The container's status comes first: Argo writes the workflow's phase about six s
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from backends.argo.bundle import BEGAN
@@ -121,8 +122,8 @@ def _state_without_pod(workflow: Object, phases: Phases) -> EngineState:
     finished = epoch(status.get("finishedAt"))
     code = None
     for node in (status.get("nodes") or {}).values():
-        noted = (node.get("outputs") or {}).get("exitCode")
-        if noted is not None and str(noted).isdecimal():
+        noted = node.get("outputs", {}).get("exitCode", "")
+        if re.fullmatch("[0-9]{1,9}", noted):
             code = int(noted)
     phase = status.get("phase") or labels_of(workflow).get(PHASE)
     reason = NO_DIAGNOSIS

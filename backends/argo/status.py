@@ -71,7 +71,7 @@ def scheduled_at(pod: Object, status: str = "True") -> float | None:
         (
             epoch(condition.get("lastTransitionTime"))
             for condition in pod.get("status", {}).get("conditions") or ()
-            if condition["type"] == "PodScheduled" and condition["status"] == status
+            if condition["type"] == "PodScheduled" and condition.get("status") == status
         ),
         None,
     )

@@ -25,6 +25,7 @@ from backends.argo.names import (
     labels_of,
 )
 from backends.argo.resources import KubernetesResources
+from backends.argo.shapes import NAMED
 from backends.argo.status import is_over
 from backends.common.names import KIND, SCOPE
 from stoke.backend.api import CACHE_KINDS, Volume
@@ -38,6 +39,8 @@ TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
 PREFERRED = 20
 # The register's entry for a claim that all nodes mount.
 SHARED = "shared"
+# What a Table has in place of the node of a pod without one.
+NO_NODE = "<none>"
 # How long an environment that a job has built is mounted read-only. The next job may write again,
 # so that it marks the environment as used: one that is only read would be pruned as unused.
 READ_SECONDS = 86400
@@ -70,12 +73,12 @@ class ArgoVolumes:
         name = claim_name(scope, kind)
         body = claim(scope, kind, cache_labels(scope, kind), self._argo)
         try:
-            found = self._cluster.request("GET", self._claims(name))
+            found = self._cluster.request("GET", self._claims(name), shape=NAMED)
         except ApiError as error:
             if error.status != 404:
                 raise
             try:
-                found = self._cluster.request("POST", self._claims(), body=body)
+                found = self._cluster.request("POST", self._claims(), body=body, shape=NAMED)
             except ApiError as refused:
                 if refused.status == 409:  # another process was faster
                     return
@@ -195,7 +198,7 @@ class ArgoVolumes:
             if error.status == 403:
                 return set()
             raise
-        there = {row.get("Name") for row, _ in _rows(table)}
+        there = {row.get("Name") for row, _ in rows_of(table)}
         return nodes - there if there else set()
 
     def _claimed(self) -> list[Volume]:
@@ -226,14 +229,14 @@ class ArgoVolumes:
             accept=TABLE,
         )
         users = []
-        for row, pod in _rows(table):
+        for row, pod in rows_of(table):
             job = labels_of(pod).get(WORKFLOW, "")
             labels = unfinished.get(job, {})
             scope = labels.get(SCOPE)
             node = row.get("Node")
             kinds = tuple(filter(None, labels.get(CACHES, "").split(".")))
             if scope and kinds:
-                users.append(_User(job, scope, kinds, None if node in (None, "<none>") else node))
+                users.append(_User(job, scope, kinds, None if node == NO_NODE else node))
         return users
 
     def _folder(self, scope: str, kind: str) -> str:
@@ -254,11 +257,13 @@ def _holders(users: Iterable[_User], scope: str, kind: str, node: str | None) ->
     )
 
 
-def _rows(table: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Give the cells of each row by their columns, and the row's object, empty if it was left out."""
-    columns = [column["name"] for column in table["columnDefinitions"]]
-    for row in table.get("rows") or ():
-        yield dict(zip(columns, row["cells"], strict=False)), row.get("object") or {}
+def rows_of(table: Mapping[str, Any]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """Give the text of each row by its columns, and the row's object, empty if it was left out."""
+    columns = [column["name"] for column in table.get("columnDefinitions", ())]
+    for row in table.get("rows", ()):
+        cells = zip(columns, row["cells"], strict=False)
+        texts = {column: cell for column, cell in cells if isinstance(cell, str)}
+        yield texts, row.get("object", {})
 
 
 def _foreign(name: str) -> EngineError:

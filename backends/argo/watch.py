@@ -13,7 +13,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backends.argo.cluster import METADATA_LIST, METADATA_ONE, ApiError, Cluster, RawStream
+from backends.argo.cluster import (
+    LONGEST_MESSAGE,
+    METADATA_LIST,
+    METADATA_ONE,
+    ApiError,
+    Cluster,
+    RawStream,
+)
+from backends.argo.shapes import BOOKMARK, EVENT, IDENTIFIED, LIST
+from stoke.files.shapes import ShapeError, checked
 from stoke.files.untrusted import parse_json
 
 # The server ends a watch after a random number of seconds in this range, so that not all end at once.
@@ -21,6 +30,7 @@ WATCH_SECONDS = (300, 600)
 # A watch that is silent for this long beyond its end is dead.
 LATE_SECONDS = 30
 LIST_SILENCE = 30
+LIST_SECONDS = 300.0
 BACKOFF_SECONDS = (0.5, 30.0)
 # A connection that lasted this long resets the pauses.
 GOOD_SECONDS = 120
@@ -118,10 +128,10 @@ class Watch:
         if self._metadata:
             headers["Accept"] = METADATA_LIST
         try:
-            answer = parse_json(self._read_list(query, headers))
-            listed = {_uid(one): one for one in answer.get("items") or ()}
+            answer = checked(parse_json(self._read_list(query, headers)), LIST)
+            listed = {_uid(one): one for one in answer.get("items", ())}
             version = answer["metadata"]["resourceVersion"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise ApiError(f"{self._path}: the answer is not a list", reason="Cut") from error
         changes = [
             WatchEvent("DELETED", self._objects.pop(uid))
@@ -145,7 +155,7 @@ class Watch:
         }
         headers = {"Accept": METADATA_ONE} if self._metadata else {}
         rest = b""
-        for data in self._opened(query, headers, seconds + LATE_SECONDS):
+        for data in self._opened(query, headers, seconds + LATE_SECONDS, seconds + LATE_SECONDS):
             if not self._connected:
                 self._connected = True
                 yield []
@@ -164,24 +174,30 @@ class Watch:
     def _event(self, line: bytes) -> list[WatchEvent]:
         """Return what one line of a watch changes. Skips unreadable lines."""
         try:
-            event = parse_json(line)
-            kind, one = event["type"], event["object"]
-            if kind == "ERROR":
-                raise ApiError(
-                    f"{self._path}: {one.get('message') or 'the watch failed'}",
-                    status=int(one.get("code") or 500),
-                    reason=str(one.get("reason") or ""),
-                )
-            version = one["metadata"]["resourceVersion"]
-            if not isinstance(version, str):
-                return []
-            self._version = version  # The only field of a bookmark's object.
-            if kind == "DELETED":
-                known = self._objects.pop(_uid(one), None)
-                return [] if known is None else [WatchEvent("DELETED", one)]
-            return self._put(one) if kind in ("ADDED", "MODIFIED") else []
-        except (ValueError, KeyError, TypeError, AttributeError):
+            event = checked(parse_json(line), EVENT)
+        except ValueError:
             return []
+        kind, one = event["type"], event["object"]
+        if kind == "ERROR":
+            raise self._failure(one)
+        try:
+            one = checked(one, BOOKMARK if kind == "BOOKMARK" else IDENTIFIED)
+        except ShapeError:
+            return []
+        # The only field of a bookmark's object.
+        self._version = one["metadata"].get("resourceVersion", self._version)
+        if kind == "DELETED":
+            known = self._objects.pop(_uid(one), None)
+            return [] if known is None else [WatchEvent("DELETED", one)]
+        return self._put(one) if kind in ("ADDED", "MODIFIED") else []
+
+    def _failure(self, status: Object) -> ApiError:
+        message, code = status.get("message"), status.get("code")
+        return ApiError(
+            f"{self._path}: {str(message or 'the watch failed')[:LONGEST_MESSAGE]}",
+            status=code if isinstance(code, int) and 400 <= code < 600 else 500,
+            reason=str(status.get("reason") or "")[:100],
+        )
 
     def _put(self, one: Object) -> list[WatchEvent]:
         uid = _uid(one)
@@ -196,7 +212,7 @@ class Watch:
 
     def _read_list(self, query: Mapping[str, str], headers: Mapping[str, str]) -> bytes:
         pieces, size = [], 0
-        for piece in self._opened(query, headers, LIST_SILENCE):
+        for piece in self._opened(query, headers, LIST_SILENCE, LIST_SECONDS):
             pieces.append(piece)
             size += len(piece)
             if size > MAX_LIST:
@@ -204,10 +220,10 @@ class Watch:
         return b"".join(pieces)
 
     def _opened(
-        self, query: Mapping[str, str], headers: Mapping[str, str], silence: float
+        self, query: Mapping[str, str], headers: Mapping[str, str], silence: float, seconds: float
     ) -> Iterator[bytes]:
         with self._lock:
-            self._stream = self._cluster.stream(self._path, query, headers, silence)
+            self._stream = self._cluster.stream(self._path, query, headers, silence, seconds)
             if self._closed.is_set():
                 self._stream.close()
         return iter(self._stream)
@@ -215,6 +231,4 @@ class Watch:
 
 def _uid(one: Object) -> str:
     uid: str = one["metadata"]["uid"]
-    if not isinstance(uid, str):
-        raise TypeError("a uid that is not a string")
     return uid

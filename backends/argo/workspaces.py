@@ -31,8 +31,9 @@ from backends.argo.names import (
     workspace_object,
 )
 from backends.argo.resources import MERGE, KubernetesResources
+from backends.argo.shapes import NAMED
 from backends.argo.status import epoch, is_over
-from backends.argo.volumes import TABLE
+from backends.argo.volumes import NO_NODE, TABLE, rows_of
 from backends.argo.workflow import make_helper
 from backends.argo.workspace_volumes import (
     CLONE,
@@ -60,6 +61,7 @@ PROGRAM = f"{bundle.FOLDER}/housekeeping.py"
 PACKER = f"{bundle.FOLDER}/pack.py"
 COPY_SECONDS = 86400
 DELETE_SECONDS = 60.0
+MOST_CREATIONS = 10
 MOST_FAILURES = 3
 """Connections in a row that may be cut before they bring anything new."""
 SELECTOR = f"{OURS},{TYPE}=workspace"
@@ -113,18 +115,19 @@ class ArgoWorkspaces:
             if self._on_nodes
             else workspace_claim(name, scope, self._config.argo)
         )
-        while True:
+        for left in range(MOST_CREATIONS, 0, -1):
             try:
-                made: dict[str, Any] = self._cluster.request("POST", self._path(), body=body)
+                return self._cluster.request(  # type: ignore[no-any-return]
+                    "POST", self._path(), body=body, shape=NAMED
+                )
             except ApiError as error:
-                if error.status != 409:
+                if error.status != 409 or left == 1:
                     raise
                 # Another process was faster, or the old one is being deleted.
                 found = self._object(name)
                 if found is not None:
                     return found
-            else:
-                return made
+        raise AssertionError  # The last attempt returns or raises.
 
     def _node_of_pods(self, name: str) -> str | None:
         """Return the node of a pod that mounts the workspace, running or not."""
@@ -134,12 +137,8 @@ class ArgoWorkspaces:
             query={"labelSelector": f"{WORKSPACE_NAME}={name}"},
             accept=TABLE,
         )
-        columns = [column["name"] for column in table["columnDefinitions"]]
-        for row in table.get("rows") or ():
-            node = dict(zip(columns, row["cells"], strict=False)).get("Node")
-            if node not in (None, "<none>"):
-                return str(node)
-        return None
+        nodes = (row.get("Node", NO_NODE) for row, _ in rows_of(table))
+        return next((node for node in nodes if node != NO_NODE), None)
 
     # ------------------------------------------------------------------ what there is
 
@@ -255,8 +254,10 @@ class ArgoWorkspaces:
                     result = read_outcome(lines_of(output), lambda _: None)
                 except ApiError as error:
                     raise EngineError(error.what, AGAIN) from error
-        problems: list[str] = result["problems"]
-        return problems
+        problems = result.get("problems")
+        if not isinstance(problems, list):
+            raise EngineError(f"cannot {what}: it ended without a report", AGAIN)
+        return [str(one) for one in problems]
 
     def _run(
         self,
@@ -278,9 +279,7 @@ class ArgoWorkspaces:
         lines = lines_of_workflow(self._cluster, self._config, name, workspace.node, lambda _: None)
         try:
             for line in lines:
-                said = json.loads(line)
-                if "error" in said:
-                    raise EngineError(said["error"], said["hint"])
+                read_outcome([line, b'{"result": {}}'], lambda _: None)
                 break  # It has begun to wait.
             lines.close()
             yield name
@@ -313,7 +312,7 @@ class ArgoWorkspaces:
         while True:
             try:
                 found: dict[str, Any] = self._cluster.request(
-                    "GET", self._path(workspace_object(name))
+                    "GET", self._path(workspace_object(name)), shape=NAMED
                 )
             except ApiError as error:
                 if error.status == 404:

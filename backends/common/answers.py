@@ -88,6 +88,13 @@ class TooLongAnswerError(ConnectionError):
     """The response exceeds its limit. Its connection cannot be used again."""
 
 
+def limit_time(response: Any, until: float | None) -> None:
+    """Have reads of an urllib3 response raise `TimeoutError` after `until`, a time of
+    `time.monotonic`."""
+    if isinstance(response._fp, BoundedResponse):
+        response._fp.limit_time(until)
+
+
 def read_body(response: Any, limit: int = MAX_ANSWER, until: float | None = None) -> bytes:
     """Return the whole body of an urllib3 response that was opened with `preload_content=False`.
 
@@ -97,8 +104,7 @@ def read_body(response: Any, limit: int = MAX_ANSWER, until: float | None = None
     """
     pieces: list[bytes] = []
     size = 0
-    if isinstance(response._fp, BoundedResponse):
-        response._fp.limit_time(until)
+    limit_time(response, until)
     try:
         for piece in body_of(response):
             size += len(piece)

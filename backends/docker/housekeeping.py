@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -56,14 +55,11 @@ def read_answer(output: Output, what: str, progress: Callable[[str], None]) -> d
     errors: list[bytes] = []
     try:
         return read_outcome(lines_of(stdout_of(output, errors)), progress)
-    except json.JSONDecodeError:
-        pass  # Not JSON: it failed before it could report an error.
     except EngineError as error:
         if not errors:
             raise
         last = b"".join(errors).decode(errors="replace").strip().splitlines()[-1:]
         raise EngineError(f"cannot {what}: {' '.join(last)}") from error
-    raise EngineError(f"cannot {what}: the container's output is not JSON")
 
 
 def stdout_of(output: Output, errors: list[bytes]) -> Iterator[bytes]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stoke.errors import EngineError
+from stoke.files.shapes import EACH, Shape, ShapeError, checked, is_count, is_time
+from stoke.files.untrusted import parse_json
 from stoke.history.database import CacheSize
 from stoke.history.volume_index import VolumeIndex
 from stoke.project.stored_contents import forget_stored
@@ -153,11 +155,11 @@ class Housekeeper:
     def usage(self, backend: Backend, volume: Volume, progress: Progress) -> Usage:
         """Measure a volume. An exception that `progress` raises cancels it."""
         operation = {"do": "usage", "kind": volume.kind, "lock_ttl": self._lock_ttl}
-        result = self._do(backend, volume, operation, progress)
+        result = _of_shape(self._do(backend, volume, operation, progress), _USAGE, Usage)
         holders = self._holders(volume)
         environments = tuple(
             CachedEnvironment(
-                **{**row, "packages": tuple(row["packages"])},
+                **{"built_at": None, **row, "packages": tuple(row["packages"])},
                 in_use_by=tuple(holders.get(row["key"], ())) if row["busy"] else (),
             )
             for row in result["environments"]
@@ -262,7 +264,9 @@ class Housekeeper:
     def lock(self, backend: Backend, volume: Volume, key: str) -> str:
         """Return the text of the lockfile that an environment was built from."""
         operation = {"do": "lock", "kind": volume.kind, "key": key}
-        text: str = self._do(backend, volume, operation, lambda _: None)["lock"]
+        text = self._do(backend, volume, operation, lambda _: None).get("lock")
+        if not isinstance(text, str):
+            raise EngineError("housekeeping answered without the lockfile")
         return text
 
     def _holders(self, volume: Volume) -> dict[str, list[str]]:
@@ -314,10 +318,64 @@ class Housekeeper:
 
 
 def _pruned(result: dict[str, Any]) -> Pruned:
-    names = ("environments", "packages", "busy")
-    return Pruned(**{**result, **{name: tuple(result[name]) for name in names}})
+    found = _of_shape(result, _PRUNED, Pruned)
+    lists = {name: tuple(found[name]) for name in ("environments", "packages", "busy")}
+    return Pruned(**{"trouble": None, **found, **lists})
 
 
+def _of_shape(result: dict[str, Any], shape: Shape, kind: type) -> dict[str, Any]:
+    """Return the fields of `kind` in a result. `EngineError` if it has another shape.
+
+    The program that printed it is ours, but what ran it may be an engine that changes it.
+    """
+    try:
+        found = checked(result, shape)
+    except ShapeError as error:
+        raise _unexpected(error) from error
+    known = {one.name for one in fields(kind)}
+    return {name: value for name, value in found.items() if name in known}
+
+
+def _unexpected(error: ValueError) -> EngineError:
+    return EngineError(f"housekeeping printed something else than its result: {str(error)[:200]}")
+
+
+_LINE: Shape = {"progress": str, "error": str, "hint": str, "result": {}}
+_ENVIRONMENT: Shape = {
+    "key!": str,
+    "bytes!": is_count,
+    "reclaimable!": is_count,
+    "built_at": is_time,
+    "last_used!": is_time,
+    "uses!": is_count,
+    "packages!": [str],
+    "busy!": bool,
+}
+_USAGE: Shape = {
+    "bytes!": is_count,
+    "uv_bytes!": is_count,
+    "garbage!": is_count,
+    "measured_at!": is_time,
+    "environments!": [_ENVIRONMENT],
+    "requests": {EACH: str},
+    "snapshot_bytes": is_count,
+    "snapshots": [
+        lambda pair: isinstance(pair, list) and len(pair) == 2 and all(map(is_time, pair[:1]))
+        and is_count(pair[1])
+    ],
+}  # fmt: skip
+_PRUNED: Shape = {
+    "bytes!": is_count,
+    "left!": is_count,
+    "entries!": is_count,
+    "environments!": [str],
+    "packages!": [str],
+    "busy!": [str],
+    "trouble": str,
+    "snapshots": is_count,
+}
+MOST_LINES = 1_000_000
+"""It reports its progress ten times a second."""
 LONGEST_ANSWER = 128 * 1024**2
 
 
@@ -338,13 +396,16 @@ def lines_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def read_outcome(lines: Iterable[bytes], progress: Progress) -> dict[str, Any]:
     """Return the result among the lines that `stoke.remote.housekeeping` printed."""
-    for line in lines:
-        said = json.loads(line)
+    for line in islice(lines, MOST_LINES):
+        try:
+            said = checked(parse_json(line), _LINE)
+        except ValueError as error:
+            raise _unexpected(error) from error
         if "progress" in said:
             progress(said["progress"])
         elif "error" in said:
-            raise EngineError(said["error"], said["hint"])
-        else:
+            raise EngineError(said["error"], said.get("hint"))
+        elif "result" in said:
             result: dict[str, Any] = said["result"]
             return result
     raise EngineError("housekeeping ended early; the cache is intact, but the work is not complete")

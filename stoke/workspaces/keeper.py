@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stoke.backend.capabilities import KeepsWorkspaces, RenamesWorkspaces
 from stoke.errors import EngineError, RequestError
+from stoke.files.shapes import ShapeError, checked, is_count, is_time
 from stoke.history.workspace_index import WorkspaceIndex
 from stoke.request.workspace_name import check_workspace_name
 from stoke.workspaces.names import find_workspace
@@ -68,7 +69,11 @@ class WorkspaceKeeper:
     def measure(self, workspace: Workspace, progress: Progress) -> Workspace:
         """Measure a workspace. An exception that `progress` raises ends it."""
         operation = {"kind": "workspace", "do": "usage"}
-        usage = self.engine.tend_workspace(workspace, operation, progress)
+        shape = {"bytes!": is_count, "files!": is_count, "measured_at!": is_time}
+        try:
+            usage = checked(self.engine.tend_workspace(workspace, operation, progress), shape)
+        except ShapeError as error:
+            raise EngineError(f"{workspace.name} was not measured: {error}") from error
         size, files, measured_at = usage["bytes"], usage["files"], usage["measured_at"]
         self._index.record_size(self.name, workspace.name, measured_at, size, files)
         return replace(workspace, bytes=size, files=files, measured_at=measured_at)
@@ -140,4 +145,8 @@ def in_use(name: str, jobs: tuple[str, ...], action: str) -> EngineError:
 
 def copied(result: dict[str, Any]) -> Copied:
     """Return what a copy reports."""
-    return Copied(result["files"], result["bytes"], tuple(result["problems"]))
+    try:
+        found = checked(result, {"files!": is_count, "bytes!": is_count, "problems!": [str]})
+    except ShapeError as error:
+        raise EngineError(f"the copy ended without a report: {error}") from error
+    return Copied(found["files"], found["bytes"], tuple(found["problems"]))

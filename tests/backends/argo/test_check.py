@@ -106,7 +106,10 @@ def test_policies_are_asked_by_a_dry_run(
 
 
 def test_gpus_of_the_nodes_are_counted(tmp_path: Path) -> None:
-    nodes = [{"status": {"allocatable": {"nvidia.com/gpu": count}}} for count in ("4", "0", "8")]
+    nodes = [
+        {"metadata": {"name": "n"}, "status": {"allocatable": {"nvidia.com/gpu": count}}}
+        for count in ("4", "0", "8")
+    ]
     with scripted_server() as server:
         server.answers = {"/nodes": [json_answer({"items": nodes}), forbidden("list", "nodes")]}
         kubeconfig = server.kubeconfig(tmp_path)

@@ -10,7 +10,9 @@ import pytest
 from backends.argo import cluster as cluster_module
 from backends.argo import watch as watch_module
 from backends.argo.cluster import ApiError, Cluster, workflows_path
+from backends.argo.exec_socket import ExecSocket
 from backends.argo.watch import Watch
+from stoke.errors import EngineError
 from tests.backends.argo.scripted_server import (
     CHUNKED,
     Piece,
@@ -18,9 +20,10 @@ from tests.backends.argo.scripted_server import (
     ScriptedServer,
     chunk,
     json_answer,
+    scripted_server,
     status,
 )
-from tests.malice import DRIPS, MALICE, bounded
+from tests.malice import DRIPS, MALICE, bounded, whole
 
 PATH = workflows_path("team-a")
 
@@ -34,12 +37,8 @@ def test_an_answer_costs_no_more_than_an_error(
     server: ScriptedServer, cluster: Cluster, kind: str
 ) -> None:
     server.answers[""] = [answering(MALICE[kind])]
-    with bounded():
-        if kind == "empty":
-            assert cluster.request("GET", PATH) is None
-            return
-        with pytest.raises(ApiError) as raised:
-            cluster.request("GET", PATH)
+    with bounded(), pytest.raises(ApiError) as raised:
+        cluster.request("GET", PATH)
     assert len(raised.value.what) < 6_000
 
 
@@ -51,6 +50,46 @@ def test_an_answer_that_drips_ends(
     server.answers[""] = [answering(DRIPS[kind])]
     with bounded(seconds=20), pytest.raises(ApiError):
         cluster.request("GET", PATH, timeout=0.5)
+
+
+@pytest.mark.parametrize("kind", ["status", "headers", "body", "size of a chunk"])
+def test_a_list_or_watch_that_drips_ends(
+    server: ScriptedServer, cluster: Cluster, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backends.common.answers.HEADER_SECONDS", 0.3)
+    for name in ("LIST_SECONDS", "LATE_SECONDS"):
+        monkeypatch.setattr(watch_module, name, 0.3)
+    monkeypatch.setattr(watch_module, "WATCH_SECONDS", (0, 0))
+    listed = json_answer({"metadata": {"resourceVersion": "1"}, "items": []})
+    for answers in ([answering(DRIPS[kind])], [listed, answering(DRIPS[kind])]):
+        server.answers[""] = [*answers]
+        watch = Watch(cluster, PATH)
+        with bounded(seconds=20):
+            for _ in watch:
+                if not watch._connected:
+                    watch.close()
+        assert not watch._connected
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_takes_no_credentials_elsewhere(
+    server: ScriptedServer, cluster: Cluster, code: int
+) -> None:
+    with scripted_server() as elsewhere:
+        elsewhere.answers[""] = [json_answer({"metadata": {}})]
+        location = b"Location: %s/there\r\n" % elsewhere.url.encode()
+        server.answers[""] = [answering(lambda: [whole(b"", code, location)])]
+        for call in (
+            lambda: cluster.request("GET", PATH),
+            lambda: cluster.request("POST", PATH, body={}),
+            lambda: cluster.request("DELETE", PATH),
+            lambda: list(cluster.stream(PATH, {})),
+            lambda: ExecSocket(cluster, "pod", ["program"], "enter it"),
+        ):
+            with pytest.raises(EngineError):
+                call()
+        assert server.requests[0].headers["authorization"] == "Bearer sesame"
+        assert elsewhere.connections == 0
 
 
 @pytest.mark.parametrize("kind", sorted({*MALICE} - {"endless chunk", "endless chunks"}))
@@ -122,5 +161,5 @@ def test_a_response_of_another_shape_is_an_error(
     server: ScriptedServer, cluster: Cluster, wrong: object
 ) -> None:
     server.answers[""] = [json_answer(wrong)]
-    with pytest.raises(ApiError, match="did not answer"):
+    with pytest.raises(ApiError, match="unlike an API server"):
         cluster.request("GET", PATH)

@@ -142,6 +142,28 @@ def test_an_end_without_a_status_is_a_cut(streaming: Streaming, end: list[Piece]
     assert caught.value.reason == "Cut"
 
 
+@pytest.mark.parametrize(
+    "message", ["-1e999", float("inf"), 1e308, 10**400, "9" * 5000, "12345678901", True, None, [7]]
+)
+def test_an_exit_code_that_is_none_is_a_failure(streaming: Streaming, message: object) -> None:
+    cause = {"reason": "ExitCode", "message": message}
+    failure = {"status": "Failure", "message": "m" * 9_000, "details": {"causes": [cause]}}
+    with pytest.raises(EngineError, match="cannot read it: mmm") as raised:
+        list(output(streaming, websocket(ended(failure), Leave)))
+    assert len(raised.value.what) < 3_000
+
+
+def test_pings_without_end_fill_no_memory(streaming: Streaming) -> None:
+    cluster, server = streaming
+    server.answers["/exec"] = [websocket(b"", Hold)]
+    with closing(ExecSocket(cluster, "pod", ["program"], "read it")) as program:
+        for _ in range(100):
+            program._received += frame(-1, b"x" * 125, kind=9) * 100
+            program._received += frame(-1, b"x" * 10_000, kind=9)
+            assert program._take_pieces() == []
+        assert 0 < program.queued() < 1_000_000
+
+
 def test_silence_is_a_cut(streaming: Streaming, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exec_socket, "SILENCE_SECONDS", 0.2)
     with pytest.raises(ApiError, match="nothing arrived for 0 seconds"):
