@@ -11,7 +11,8 @@ from typing import Any
 
 MAX_ANSWER = 32 * 1024**2
 READ_SIZE = 256 * 1024
-
+SLOWEST_BYTES = 64 * 1024
+SLOWEST_SECONDS = 300.0
 
 # Interim responses ("100 Continue") and trailer lines accepted. No server that we use sends any.
 MOST_EXTRAS = 20
@@ -120,8 +121,11 @@ def read_body(response: Any, limit: int = MAX_ANSWER, until: float | None = None
     return b"".join(pieces)
 
 
-def body_of(response: Any) -> Iterator[bytes]:
+def body_of(response: Any, slowest: bool = False) -> Iterator[bytes]:
     """Give the body as it arrives, decompressed, in pieces of at most `READ_SIZE` bytes.
+
+    With `slowest`, raises `TimeoutError` for less than `SLOWEST_BYTES` in `SLOWEST_SECONDS`, where a
+    socket's own timeout starts again at each byte.
 
     Reads the http.client response below urllib3, because urllib3 reads the size of a chunk without
     a limit. Raises `OSError` if the body is cut or does not match its headers.
@@ -133,13 +137,18 @@ def body_of(response: Any) -> Iterator[bytes]:
     gzip = zlib.decompressobj(31) if encoding == "gzip" else None
     if below.length == 0:
         below.close()
+    missing = 0
     while True:
+        if slowest and missing <= 0:
+            missing = SLOWEST_BYTES
+            limit_time(response, time.monotonic() + SLOWEST_SECONDS)
         try:
             data = below.read1(READ_SIZE)
         except (http.client.HTTPException, ValueError) as error:
             raise ConnectionResetError("the response ended early") from error
         if not data:
             break
+        missing -= len(data)
         if below.length == 0:
             below.close()  # Only a closed response frees its connection.
         if gzip is None:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+from backends.common.answers import body_of
+
 # Bytes of the archive beside the file: a header, attributes, and padding.
 EXTRA = 64 * 1024
-CHUNK = 1 << 20
 
 
 def read_file(api: Any, container: str, path: str, limit: int) -> bytes | None:
@@ -25,7 +26,8 @@ def read_file(api: Any, container: str, path: str, limit: int) -> bytes | None:
     )
     with closing(answer):
         api._raise_for_status(answer)
-        reader = io.BufferedReader(_LimitedReader(answer.iter_content(CHUNK), limit + EXTRA))
+        pieces = body_of(answer.raw, slowest=True)
+        reader = io.BufferedReader(_LimitedReader(pieces, limit + EXTRA))
         try:
             with tarfile.open(fileobj=reader, mode="r|") as archive:
                 first = archive.next()

@@ -43,6 +43,7 @@ from backends.docker.podman_log import open_podman_log
 from backends.docker.removal import remove_container
 from backends.docker.restarts import was_restarted
 from backends.docker.results import read_results
+from backends.docker.shapes import RECORD
 from backends.docker.volumes import DockerVolumes
 from stoke.backend.api import (
     Capabilities,
@@ -61,6 +62,7 @@ from stoke.backend.capabilities import Channel, NotStartedError, ResultEntry
 from stoke.config.model import Config
 from stoke.delivery.bind_mounts import resolve_mounts
 from stoke.errors import EngineError, RequestError
+from stoke.files.shapes import checked, is_exit_code, is_time
 from stoke.files.untrusted import parse_json
 from stoke.remote.protocol import JobFolder
 from stoke.request.spec import JobSpec
@@ -192,7 +194,7 @@ class DockerBackend(WorkspaceMethods):
         if record is None:
             raise EngineError(f"the engine has removed the container {delivery.job_id}")
         for field, (limit, key) in wanted.items():
-            if limit is not None and not record["HostConfig"].get(key):
+            if limit is not None and not record.get("HostConfig", {}).get(key):
                 raise RequestError(
                     field, "this engine ignores the limit", "see the line 'limits' of: stoke doctor"
                 )
@@ -283,7 +285,7 @@ class DockerBackend(WorkspaceMethods):
         from backends.docker.channel import DockerChannel
 
         entry = f"{FOLDER}/{JobFolder.WORK}/{JobFolder.ENTRY}"
-        return DockerChannel(self._engine, record["Id"], entry)
+        return DockerChannel(self._engine, _reference(record, job_id), entry)
 
     def _signal(self, job_id: str, send: Callable[[Any, str], None]) -> None:
         """Send a signal with `send`, unless the job has ended or was removed."""
@@ -300,7 +302,8 @@ class DockerBackend(WorkspaceMethods):
 
     def _is_running(self, job_id: str) -> bool:
         record = self._record(job_id)
-        return record is not None and _state(record["State"]).status is EngineStatus.RUNNING
+        with checking_answer(f"inspect {job_id}"):
+            return record is not None and _state(record["State"]).status is EngineStatus.RUNNING
 
     def remove(self, job_id: str) -> None:
         self._remove(job_id, wait=True)
@@ -325,7 +328,9 @@ class DockerBackend(WorkspaceMethods):
         progress: Callable[[str], None],  # noqa: ARG002
     ) -> Generator[ResultEntry] | None:
         record = self._record(job_id)
-        return None if record is None else read_results(self._engine, _reference(record, job_id))
+        if record is None:
+            return None
+        return read_results(self._engine, _reference(record, job_id), self._config.results.max_size)
 
     def has_results(self, job_id: str) -> bool:
         entries = self.results(job_id, lambda _: None)
@@ -353,6 +358,8 @@ class DockerBackend(WorkspaceMethods):
         if f"/{job_id}" not in container["Names"] and not self._is_renamed(container, job_id):
             return None
         created = float(container["Created"])
+        if not is_time(created):
+            raise ValueError("an invalid time")
         read_spec = partial(self._public_spec, job_id, str(container["Id"]))
         return FoundJob(job_id, scope, created, nonce, read_spec)
 
@@ -376,7 +383,7 @@ class DockerBackend(WorkspaceMethods):
     def _inspected(self, container: str, job_id: str) -> dict[str, Any] | None:
         try:
             with self._engine.call(f"inspect {job_id}") as api:
-                record: dict[str, Any] = api.inspect_container(container)
+                record: dict[str, Any] = checked(api.inspect_container(container), RECORD)
                 ours = has_labels(record["Config"], {MANAGED: "true", KIND: "job", JOB: job_id})
         except AnswerError as error:
             if error.status == 404:
@@ -476,8 +483,8 @@ class DockerBackend(WorkspaceMethods):
 
 def _reference(record: dict[str, Any], job_id: str) -> str:
     """Return what the engine knows a job's container by: the job's id, unless it was renamed."""
-    name = record.get("Name")
-    return job_id if name is None or name == f"/{job_id}" else str(record["Id"])
+    name, container = record.get("Name"), record.get("Id")
+    return job_id if container is None or name in (None, f"/{job_id}") else str(container)
 
 
 def _state(state: dict[str, Any]) -> EngineState:
@@ -492,7 +499,7 @@ def _state(state: dict[str, Any]) -> EngineState:
     if status in ("running", "paused", "restarting", "stopping"):
         return EngineState(EngineStatus.RUNNING, started_at=started)
     code = state["ExitCode"]
-    if not isinstance(code, int) or not -(1 << 31) <= code < 1 << 32:
+    if not is_exit_code(code):
         raise ValueError("an invalid exit code")
     # The engine reports this also for a killed child process that the code outlived.
     if state.get("OOMKilled") and code != 0:
@@ -551,4 +558,7 @@ def epoch(text: str) -> float | None:
     if text.startswith("0001-"):
         return None
     # Go prints up to nine digits of a second; fromisoformat ignores those after the sixth.
-    return datetime.fromisoformat(text).timestamp()
+    seconds = datetime.fromisoformat(text).timestamp()
+    if not is_time(seconds):
+        raise ValueError("an invalid time")
+    return seconds

@@ -7,9 +7,11 @@ from typing import Any
 
 from backends.common.socket_channel import SocketChannel
 from backends.docker.engine import Engine
+from stoke.files.shapes import is_exit_code
 from stoke.remote.bundle import session_source
 from stoke.remote.command import session_command
 
+MAX_FRAME = 1 << 24
 _HEADER = struct.Struct(">BxxxI")
 """Each piece of output has this header: its stream and its size. A documented format of the engine."""
 
@@ -37,6 +39,8 @@ class DockerChannel(SocketChannel):
         at = 0
         while len(self._received) - at >= _HEADER.size:
             stream, size = _HEADER.unpack_from(self._received, at)
+            if size > MAX_FRAME:
+                raise self._lost(f"a piece of {size} bytes")
             if len(self._received) - at - _HEADER.size < size:
                 break
             at += _HEADER.size
@@ -48,7 +52,7 @@ class DockerChannel(SocketChannel):
     def exit_code(self) -> int | None:
         with self._engine.call(self._what) as api:
             code = api.exec_inspect(self._exec)["ExitCode"]
-            return code if isinstance(code, int) else None
+            return code if is_exit_code(code) else None
 
     def close(self) -> None:
         super().close()

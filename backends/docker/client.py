@@ -21,6 +21,8 @@ UnixHTTPConnection.response_class = BoundedResponse
 BODY_SECONDS = 300.0
 # Bytes of one line of a pull's or build's progress.
 MAX_LINE = 1024**2
+# Bytes of all of it; a pull reports some 100 a second for each layer.
+MAX_PROGRESS = 1024**3
 
 
 class _TLSConnection(urllib3.connection.HTTPSConnection):
@@ -69,7 +71,11 @@ class Client(APIClient):
             yield from body_of(response.raw)
             return
         rest = b""
+        left = MAX_PROGRESS
         for piece in body_of(response.raw):
+            left -= len(piece)
+            if left < 0:
+                raise ValueError("it goes on without end")
             *lines, rest = (rest + piece).split(b"\n")
             if len(rest) > MAX_LINE:
                 raise ValueError("a line is too long")

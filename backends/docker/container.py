@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -311,9 +312,7 @@ def log_settings(record: dict[str, Any]) -> tuple[str, int, bool]:
     For a container that stoke did not create, the smallest size that a driver chooses on its own.
     """
     settings = record["HostConfig"]["LogConfig"]
-    driver = settings["Type"]
-    if not isinstance(driver, str):
-        raise TypeError(f"the log driver is a {type(driver).__name__}")
-    size = (settings["Config"] or {}).get("max-size", "")
-    file_size = int(size) if size.isdecimal() else LEAST_LOG_FILE
+    driver: str = settings["Type"]
+    size = settings.get("Config", {}).get("max-size", "")
+    file_size = int(size) if re.fullmatch("[0-9]{1,18}", size) else LEAST_LOG_FILE
     return driver, file_size, RunnerOption.TAGGED in (record["Config"].get("Cmd") or ())

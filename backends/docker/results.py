@@ -15,10 +15,19 @@ from backends.docker.engine import AnswerError, Engine
 from stoke.backend.capabilities import ResultEntry
 from stoke.errors import EngineError
 from stoke.remote.protocol import RESULTS_MOUNT
+from stoke.results.collect import MAX_ENTRIES, TooLargeError
+from stoke.text.units import human_bytes
+
+MOST_HEADERS = MAX_ENTRIES * 10_240
+"""Bytes of headers and padding; a long path takes several blocks."""
 
 
-def read_results(engine: Engine, container: str) -> Generator[ResultEntry]:
-    """Give the entries of the results folder; none if the container has no such folder."""
+def read_results(engine: Engine, container: str, limit: int) -> Generator[ResultEntry]:
+    """Give the entries of the results folder; none if the container has no such folder.
+
+    `TooLargeError` for an archive of more than `limit` bytes: also entries that are not taken, such as
+    links and devices, could go on without end.
+    """
     what = f"read the results of {container}"
     try:
         with engine.call(what) as api:
@@ -32,7 +41,7 @@ def read_results(engine: Engine, container: str) -> Generator[ResultEntry]:
             )
             with closing(answer):
                 api._raise_for_status(answer)
-                yield from read_entries(_pieces(answer))
+                yield from read_entries(_pieces(answer, limit))
     except AnswerError as error:
         if error.status != 404:
             raise
@@ -40,5 +49,12 @@ def read_results(engine: Engine, container: str) -> Generator[ResultEntry]:
         raise EngineError(f"cannot {what}: {error}", "check the engine: docker info") from error
 
 
-def _pieces(answer: Any) -> Iterator[bytes]:
-    return body_of(answer.raw)
+def _pieces(answer: Any, limit: int) -> Iterator[bytes]:
+    left = limit + MOST_HEADERS
+    for piece in body_of(answer.raw, slowest=True):
+        left -= len(piece)
+        if left < 0:
+            raise TooLargeError(
+                f"the results have more than {human_bytes(limit)} (results.max_size)"
+            )
+        yield piece

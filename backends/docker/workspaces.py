@@ -217,7 +217,7 @@ def _workspace(record: dict[str, Any], users: Iterable[tuple[str, list[str]]]) -
     volume = record["Name"]
     try:
         created_at = datetime.fromisoformat(record["CreatedAt"]).timestamp()
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         created_at = None
     return Workspace(
         "docker",

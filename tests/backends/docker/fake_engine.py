@@ -71,8 +71,11 @@ class FakeEngine:
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as file:
             while request := file.readline():
-                while file.readline().strip():
-                    pass
+                size = 0
+                while header := file.readline().strip():
+                    if header.lower().startswith(b"content-length:"):
+                        size = int(header.partition(b":")[2])
+                file.read(size)
                 path = request.split()[1].decode()
                 self.requests.append(path)
                 if path.endswith("/version") and self.any_answer is None:
