@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import zlib
@@ -17,12 +18,14 @@ from backends.argo.pods import JobPods
 from stoke.config.model import ArgoConfig, Config
 from stoke.delivery.network import own_authorities
 from stoke.delivery.payload import read_reference
-from stoke.errors import RequestError
+from stoke.errors import EngineError, RequestError, StokeError
 from stoke.files.paths import job_dir, make_private, state_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.jobs.warm import most_used
-from stoke.logs.spool import SpoolReader
+from stoke.logs.spool import SpoolReader, SpoolWriter
+from stoke.results.collect import Collected, ResultFile
+from stoke.results.copy_out import copy_out
 from tests.malice import bounded
 
 JOB = "job-aaaaaa"
@@ -37,6 +40,8 @@ def put(path: Path, what: str) -> None:
         os.mkfifo(path)
     elif what == "folder":
         path.mkdir()
+    elif what == "link":
+        path.symlink_to(path)
     elif what == "huge":
         with path.open("wb") as file:
             file.write(b"[")
@@ -83,6 +88,30 @@ def test_a_job_with_a_damaged_note_is_in_the_configured_location(what: str, tmp_
     locations = JobLocations(ArgoConfig(kubeconfig=str(config)))
     assert locations.of(JOB) is locations.current
     locations.close()
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "link"])
+@pytest.mark.parametrize("name", ["log", "log.idx"])
+def test_a_log_that_is_no_file_is_empty_and_not_written(name: str, what: str) -> None:
+    for one in ("log", "log.idx"):
+        put(job_dir(JOB) / one, what if one == name else "")
+    with bounded(100), pytest.raises(EngineError, match="not a regular file"):
+        SpoolWriter(job_dir(JOB))
+    with bounded(100):
+        assert SpoolReader(job_dir(JOB)).size() == (0, 0)
+
+
+@pytest.mark.parametrize("where", ["state", "target"])
+def test_a_pipe_in_the_place_of_a_result_is_not_waited_for(where: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir()
+        put(folder / "r", "pipe" if (folder is source) == (where == "state") else "one")
+    found = Collected((ResultFile("r", 3, hashlib.sha256(b"one").hexdigest()),))
+    if where == "state":
+        (target / "r").unlink()
+    with bounded(100), pytest.raises(StokeError):
+        copy_out(found, source, target, force=False, progress=lambda *_: None)
 
 
 def test_a_packed_spec_is_unpacked_within_limits() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -20,8 +21,30 @@ _LONG_KEY = re.compile(
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
 
+class NotRegularError(OSError):
+    """A path does not lead to a regular file."""
+
+
 class TooMuchError(ValueError):
     """A well-formed document exceeds a limit. The message completes "it ..."."""
+
+
+def regular(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a regular file, as the `opener` of `open`; wait for no pipe.
+
+    Raises `NotRegularError` for anything else, and other kinds of `OSError`.
+    """
+    try:
+        file = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        # A folder or a pipe that is opened to write to it, and a link to itself.
+        if error.errno not in (errno.EISDIR, errno.ENXIO, errno.ELOOP):
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            return file
+        os.close(file)
+    raise NotRegularError(errno.EINVAL, "not a regular file", str(path))
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from stoke.errors import EngineError, RequestError
 from stoke.files.atomic import replacing
 from stoke.files.paths import job_dir
+from stoke.files.untrusted import regular
 from stoke.history.database import History
 from stoke.history.job import SWEEP, Job
 from stoke.history.queue import Dependency
@@ -142,7 +143,7 @@ def _write(
     out.write(json.dumps({"folders": folders, "files": rows}).encode() + b"\n")
     for (_, source), size in zip(files, sizes, strict=True):
         left = size
-        with source.open("rb") as file:
+        with open(source, "rb", opener=regular) as file:
             while left and (piece := file.read(min(left, _PIECE))):
                 out.write(piece)
                 left -= len(piece)

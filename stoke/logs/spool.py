@@ -28,7 +28,7 @@ from pathlib import Path
 
 from stoke.errors import EngineError
 from stoke.files.paths import make_private
-from stoke.files.untrusted import read_json
+from stoke.files.untrusted import NotRegularError, read_json, regular
 from stoke.logs.fallback import LogLocation
 
 # A checkpoint has a key for each frame of the overlap: 1.6 MB while a job prints fast.
@@ -66,8 +66,8 @@ class SpoolWriter:
         make_private(folder)
         self._folder = folder
         try:
-            self._log = open(folder / "log", "ab", buffering=0)  # noqa: SIM115
-            self._index = open(folder / "log.idx", "ab", buffering=0)  # noqa: SIM115
+            self._log = open(folder / "log", "ab", buffering=0, opener=regular)  # noqa: SIM115
+            self._index = open(folder / "log.idx", "ab", buffering=0, opener=regular)  # noqa: SIM115
         except OSError as error:
             raise cannot_save(folder, error) from error
         self.bytes = self._log.tell()
@@ -187,7 +187,7 @@ class SpoolWriter:
     def put_aside(self, data: bytes) -> None:
         """Write lines of the engine, all or nothing; they are few and do not wait for `flush`."""
         try:
-            with open(self._aside, "ab", buffering=0) as aside:
+            with open(self._aside, "ab", buffering=0, opener=regular) as aside:
                 try:
                     _write(aside, data)
                 except OSError:
@@ -281,9 +281,9 @@ class SpoolReader:
             if self._log is not None:
                 return True
             try:
-                self._log = os.open(folder / "log", os.O_RDONLY)
-                self._index = os.open(folder / "log.idx", os.O_RDONLY)
-            except FileNotFoundError:
+                self._log = regular(folder / "log", os.O_RDONLY | os.O_CLOEXEC)
+                self._index = regular(folder / "log.idx", os.O_RDONLY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotRegularError):
                 self.close()
                 if folder == self._location.current:
                     return False  # Otherwise the log moved in between.

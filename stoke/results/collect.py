@@ -30,7 +30,7 @@ MOST_REFUSED = 1_000
 """Refused entries that are kept by name; the others are counted."""
 _UNSAFE = re.compile(rb"(?:^|/)\.{0,2}(?:/|\Z)|\0")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CHUNK = 1024**2
 _NO_NAME = (errno.EILSEQ, errno.ENAMETOOLONG, errno.EINVAL)
 """Errors of file systems that cannot hold a name."""
