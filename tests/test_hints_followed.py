@@ -17,6 +17,7 @@ NO_HINT = (
     "JobFailedError",
     "RequirementError",
     "OSError",
+    "NotRegularError",
     "PhaseError",
     "RunFailedError",
     "SlowPatternError",
@@ -142,6 +143,7 @@ NOT_FOLLOWED = {
     "check that a controller runs and watches this namespace: kubectl get pods -A -l "
     "app=workflow-controller": CLUSTER,
     "check the network or VPN, then try: {} version": ELSEWHERE,
+    "check the cluster: {} version": ELSEWHERE,
     "inspect the pod: {} describe pod {} -n {}": CLUSTER,
     "inspect it: {} get workflow {} -n {}": CLUSTER,
     "run a job: stoke run -b argo -c pass": CLUSTER,

@@ -19,6 +19,7 @@ from stoke.config.model import ArgoConfig, Config
 from stoke.delivery.network import own_authorities
 from stoke.delivery.payload import read_reference
 from stoke.errors import EngineError, RequestError, StokeError
+from stoke.files.crash_report import crash_file, report_crash
 from stoke.files.paths import job_dir, make_private, state_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
@@ -112,6 +113,14 @@ def test_a_pipe_in_the_place_of_a_result_is_not_waited_for(where: str, tmp_path:
         (target / "r").unlink()
     with bounded(100), pytest.raises(StokeError):
         copy_out(found, source, target, force=False, progress=lambda *_: None)
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "link"])
+def test_the_report_of_a_crash_waits_for_no_pipe(what: str) -> None:
+    put(crash_file(), what)
+    with bounded(100):
+        shown, hint = report_crash(ZeroDivisionError("x"))
+    assert "ZeroDivisionError" in shown and "STOKE_DEBUG=1" in hint
 
 
 def test_a_packed_spec_is_unpacked_within_limits() -> None:

@@ -29,13 +29,13 @@ class TooMuchError(ValueError):
     """A well-formed document exceeds a limit. The message completes "it ..."."""
 
 
-def regular(path: str | os.PathLike[str], flags: int) -> int:
+def regular(path: str | os.PathLike[str], flags: int, mode: int = 0o666) -> int:
     """Open a regular file, as the `opener` of `open`; wait for no pipe.
 
     Raises `NotRegularError` for anything else, and other kinds of `OSError`.
     """
     try:
-        file = os.open(path, flags | os.O_NONBLOCK, 0o666)
+        file = os.open(path, flags | os.O_NONBLOCK, mode)
     except OSError as error:
         # A folder or a pipe that is opened to write to it, and a link to itself.
         if error.errno not in (errno.EISDIR, errno.ENXIO, errno.ELOOP):
