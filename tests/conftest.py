@@ -187,7 +187,7 @@ def cluster_cleanup(real_cluster: TestCluster) -> Iterator[Callable[[str], None]
         resource_path("v1", namespace, "persistentvolumeclaims"),
     ):
         listed = api.request("GET", path, query={"labelSelector": OURS}, accept=METADATA_LIST)
-        for one in listed["items"] or ():
+        for one in listed.get("items", ()):
             scope = labels_of(one).get(SCOPE, "")
             if any(scope == mine or scope.startswith(f"{mine}-") for mine in scopes):
                 query = {"propagationPolicy": "Background"}
