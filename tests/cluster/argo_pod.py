@@ -34,11 +34,22 @@ def entry_template(workflow: Mapping[str, Any], spec: Mapping[str, Any]) -> dict
     name = spec.get("entrypoint")
     if not name:
         raise TemplateError("spec.entrypoint is required")
+    return checked_template(workflow, spec, name, {})
+
+
+def named_template(spec: Mapping[str, Any], name: str) -> dict[str, Any]:
     for template in spec.get("templates") or []:
         if template.get("name") == name:
-            break
-    else:
-        raise TemplateError(f"template name '{name}' undefined")
+            found: dict[str, Any] = template
+            return found
+    raise TemplateError(f"template name '{name}' undefined")
+
+
+def checked_template(
+    workflow: Mapping[str, Any], spec: Mapping[str, Any], name: str, inputs: Mapping[str, str]
+) -> dict[str, Any]:
+    """The template of a pod with these parameters, its tags replaced; `TemplateError`."""
+    template = named_template(spec, name)
     for field in UNKNOWN_TEMPLATE:
         if template.get(field):
             raise TemplateError(f"templates.{name}: the stand-in knows no {field}")
@@ -54,15 +65,23 @@ def entry_template(workflow: Mapping[str, Any], spec: Mapping[str, Any]) -> dict
     for parameter in template.get("inputs", {}).get("parameters", []):
         if "value" in parameter:
             tags[f"inputs.parameters.{parameter['name']}"] = str(parameter["value"])
+    tags |= {f"inputs.parameters.{parameter}": value for parameter, value in inputs.items()}
     whole: dict[str, Any] = substituted(name, template, tags)
     return whole
 
 
 def make_pod(
-    workflow: Mapping[str, Any], spec: Mapping[str, Any], template: Mapping[str, Any]
+    workflow: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    template: Mapping[str, Any],
+    pod_name: str = "",
+    node_name: str = "",
+    node_id: str = "",
 ) -> dict[str, Any]:
+    """The pod of a workflow, or of one of its nodes."""
     metadata = workflow["metadata"]
     name = metadata["name"]
+    node_id = node_id or name
     volumes = substituted(name, spec.get("volumes") or [], known(workflow, spec, pod=name))
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
@@ -71,8 +90,8 @@ def make_pod(
         annotations.update(source.get("annotations") or {})
     labels |= {f"{PREFIX}workflow": name, f"{PREFIX}completed": "false"}
     annotations |= {
-        f"{PREFIX}node-name": name,
-        f"{PREFIX}node-id": name,
+        f"{PREFIX}node-name": node_name or name,
+        f"{PREFIX}node-id": node_id,
         "kubectl.kubernetes.io/default-container": "main",
     }
     pod_spec: dict[str, Any] = {
@@ -83,8 +102,8 @@ def make_pod(
             *volumes,
             *(template.get("volumes") or []),
         ],
-        "initContainers": [_own("init", workflow, template)],
-        "containers": [_own("wait", workflow, template), _main(workflow, template)],
+        "initContainers": [_own("init", workflow, template, node_id)],
+        "containers": [_own("wait", workflow, template, node_id), _main(workflow, template)],
     }
     if "script" in template:
         pod_spec["volumes"].append({"name": "argo-staging", "emptyDir": {}})
@@ -113,7 +132,7 @@ def make_pod(
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": name,
+            "name": pod_name or name,
             "labels": labels,
             "annotations": annotations,
             "ownerReferences": [
@@ -131,7 +150,9 @@ def make_pod(
     }
 
 
-def _own(part: str, workflow: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, Any]:
+def _own(
+    part: str, workflow: Mapping[str, Any], template: Mapping[str, Any], node_id: str
+) -> dict[str, Any]:
     """The init or the wait container."""
     name = workflow["metadata"]["name"]
     return {
@@ -146,7 +167,7 @@ def _own(part: str, workflow: Mapping[str, Any], template: Mapping[str, Any]) ->
             {"name": "ARGO_WORKFLOW_UID", "value": workflow["metadata"]["uid"]},
             {"name": "ARGO_CONTAINER_NAME", "value": part},
             {"name": "ARGO_TEMPLATE", "value": json.dumps(template, separators=(",", ":"))},
-            {"name": "ARGO_NODE_ID", "value": name},
+            {"name": "ARGO_NODE_ID", "value": node_id},
         ],
         "volumeMounts": [SHARED],
     }

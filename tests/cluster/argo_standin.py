@@ -4,8 +4,9 @@ Argo's controller is in none of the package registries, so an automated run cann
 server, the kubelet and the pods of these tests are real; this is what acts between them.
 
 It imitates, as measured with Argo Workflows 4.1:
-- workflows of one container or script template, on their own or by `workflowTemplateRef`, and
-  `templateReferencing`; `{{...}}` replaced or refused as Argo does; `suspend`; workflow mutexes
+- workflows of one container or script template, or of steps that expand one (argo_steps.py), on
+  their own or by `workflowTemplateRef`, and `templateReferencing`; `{{...}}` replaced or refused as
+  Argo does; `suspend`; workflow mutexes
 - the pod: its name, labels, init, wait and main containers, and what Argo's executor writes into
   main's log (tests/cluster/executor)
 - when it notices: at once when a workflow is new, after that REQUEUE seconds after the first change
@@ -28,6 +29,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.argo_pod import PREFIX, entry_template, make_pod
 from tests.cluster.argo_reading import ended_at, exit_code, outcome, pending_reason
 from tests.cluster.argo_spec import WORKFLOWS, check_references, merged_spec
+from tests.cluster.argo_steps import RunsSteps, pods_of, steps_of
 from tests.cluster.argo_tags import TemplateError
 from tests.cluster.work_queue import WorkQueue
 from tests.cluster.workflow_fields import (
@@ -68,7 +71,7 @@ RECENT_SECONDS = 10
 RESULT_SECONDS = 600
 
 
-class Standin:
+class Standin(RunsSteps):
     def __init__(self, api: Api) -> None:
         self._api = api
         self._workflows: dict[Key, Object] = {}
@@ -171,6 +174,11 @@ class Standin:
             self._finish(workflow, "Error", str(error))
             return
         try:
+            steps = steps_of(spec)
+            if steps is not None:
+                if self._acquire(workflow, spec):
+                    self._run_steps(workflow, spec, steps)
+                return
             template = entry_template(workflow, spec)
         except TemplateError as error:
             self._finish(workflow, "Failed", f"invalid spec: {error}")
@@ -379,8 +387,9 @@ class Standin:
         if not written:
             return
         namespace, name = object_key(workflow)
-        path = f"{WORKFLOWS}/namespaces/{namespace}/workflowtaskresults/{name}"
-        self._gone(lambda: self._api.delete(path))
+        results = f"{WORKFLOWS}/namespaces/{namespace}/workflowtaskresults"
+        for node in {name, *((workflow.get("status") or {}).get("nodes") or {})}:
+            self._gone(partial(self._api.delete, f"{results}/{node}"))
         self._expire(workflow)
 
     def _expire(self, workflow: Object) -> None:
@@ -390,10 +399,10 @@ class Standin:
             spec = merged_spec(self._api, workflow)
         except TemplateError:
             spec = workflow["spec"]
-        pod = self._pods.get(key)
-        if pod is not None and object_uid(pod) not in self._done:
-            self._done.add(object_uid(pod))
-            self._collect(pod, spec, workflow["status"]["phase"])
+        for pod in pods_of(workflow, self._pods):
+            if object_uid(pod) not in self._done:
+                self._done.add(object_uid(pod))
+                self._collect(pod, spec, workflow["status"]["phase"])
         ttl = spec.get("ttlStrategy") or {}
         which = "Success" if workflow["status"]["phase"] == "Succeeded" else "Failure"
         seconds = ttl.get(f"secondsAfter{which}", ttl.get("secondsAfterCompletion"))
