@@ -148,6 +148,8 @@ NOT_FOLLOWED = {
     "inspect it: {} get workflow {} -n {}": CLUSTER,
     "run a job: stoke run -b argo -c pass": CLUSTER,
     "see its log: kubectl logs {} -c {}": CLUSTER,
+    "submit the sweep again": "needs two tasks whose names have the same hash",
+    "build their environment first: stoke cache warm; or run them without it: --no-cache": CLUSTER,
     "Argo's configuration chooses that image, not the job: ask Argo's administrator to make it "
     "available to the nodes, or to name a copy of it (executor.image)": CLUSTER,
     "leave files out: --exclude GLOB, or use another backend: -b docker": "needs a project of 256 MiB; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import threading
 import time
@@ -13,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from backends.argo.bundle import unpack_spec
-from backends.argo.ca_bundle import share_ca_bundle
 from backends.argo.check import check_cluster
 from backends.argo.cluster import ApiError
 from backends.argo.credential_plugins import allow, is_allowed
@@ -29,45 +27,46 @@ from backends.argo.housekeeping import housekeep
 from backends.argo.job_locations import JobLocation, JobLocations
 from backends.argo.log_stream import JobLog
 from backends.argo.manifest import as_yaml
-from backends.argo.mounts import claim_volumes, used_caches
+from backends.argo.mounts import claim_volumes
 from backends.argo.names import (
     AT_MOST_ONCE,
-    AWAITS_BUNDLE,
     BUNDLE_KIND,
     CACHES,
     JOBS,
     READS_CACHE_ONLY,
     REQUEST,
+    SWEEP_KIND,
     claim_name,
     has_labels,
     labels_of,
-    request_label,
 )
-from backends.argo.pack_chunks import upload
 from backends.argo.patches import (
-    DELIVERED,
     RELEASE,
     RELEASE_WITH_SECRET,
     SHUTDOWN,
     give_up_patch,
-    owner_of,
 )
 from backends.argo.pod_security import enforced_level, needed_settings
 from backends.argo.pod_workflow import HOSTNAME
 from backends.argo.pods import JobPods
-from backends.argo.refusals import refused_submission, why_never
+from backends.argo.refusals import why_never
 from backends.argo.resources import KubernetesResources
 from backends.argo.results import ArgoResults
 from backends.argo.setup import preparations
 from backends.argo.start_timeline import StartTimeline
 from backends.argo.state import state_of, unnoticed_at
 from backends.argo.status import epoch, has_started, is_over, terminated
+from backends.argo.submission import ArgoSubmission
+from backends.argo.sweep_watch import SweepWatch
+from backends.argo.sweeps import ArgoSweeps, end_pod
+from backends.argo.task_names import number_of, workflow_of
+from backends.argo.task_status import as_job
 from backends.argo.templates import spec_of
 from backends.argo.volumes import SHARED
 from backends.argo.warm_nodes import ColdStarts
-from backends.argo.workflow import JobManifests, make_job, standalone_objects
+from backends.argo.workflow import make_job, standalone_objects
 from backends.argo.workspace_volumes import check_workspace
-from backends.common.names import JOB, MANAGED, NONCE, PUBLIC_IMAGE, SCOPE, WORKSPACE_NAME
+from backends.common.names import JOB, KIND, MANAGED, NONCE, PUBLIC_IMAGE, SCOPE, WORKSPACE_NAME
 from backends.common.workspaces import WorkspaceMethods
 from stoke.backend.api import (
     Capabilities,
@@ -77,8 +76,6 @@ from stoke.backend.api import (
     EngineStatus,
     FoundJob,
     LogStream,
-    PhaseReport,
-    UnsettledSubmitError,
     Volume,
 )
 from stoke.backend.capabilities import Channel, ClusterContext, Preparation
@@ -96,15 +93,9 @@ if TYPE_CHECKING:
 _log = Logger(__name__)
 
 Object = dict[str, Any]
-# The grace period of a hard stop. With 0 the API server deletes the pod at once, and its log with
-# it.
-HARD_SECONDS = 1
-# What makes the code begin, among what was sent of a job.
-BEGINS = "all"
-RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets"}
 
 
-class ArgoBackend(ArgoResults, WorkspaceMethods):
+class ArgoBackend(ArgoSubmission, ArgoSweeps, ArgoResults, WorkspaceMethods):
     """Run jobs on a cluster. Creating an instance connects to nothing and imports neither kubernetes
     nor hera."""
 
@@ -120,6 +111,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
         self._pods: dict[str, Object] = {}
         self._job_pods: dict[str, JobPods] = {}
         self._cold_starts = ColdStarts()
+        self._watches: dict[str, SweepWatch] = {}
         self.capabilities = Capabilities(
             images=True,
             limits=True,
@@ -138,123 +130,17 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
 
     # ------------------------------------------------------------------ jobs
 
-    def submit(self, delivery: Delivery, report: PhaseReport) -> None:
-        spec = delivery.spec
-        began = time.time()
-        nodes: tuple[str, ...] = ()
-        self._locations.remember(delivery.job_id)
-        volumes = self._locations.current.volumes
-        for kind in {"python", *used_caches(spec.use_cache, bool(spec.system))}:
-            volumes.ensure(
-                spec.scope, kind
-            )  # Results are on the Python cache, also without caches.
-        if spec.use_cache and spec.has_packages:
-            nodes = volumes.warm_nodes(spec.scope, request_label(delivery.request_hash))
-        # Users of /nix write to Nix's database, so jobs with system packages never mount it
-        # read-only.
-        # A pack is stored on the cache.
-        brings = delivery.project is not None and delivery.project.pack is not None
-        may_read = spec.use_cache and not spec.system and not delivery.renews and not brings
-        request = request_label(delivery.request_hash)
-        reads = may_read and volumes.only_reads(spec.scope, request, self._config.lock_ttl)
-        node = None
-        if spec.workspace is not None:
-            check_workspace(spec, self._config.argo)
-            node = self._workspaces().ensure(spec.workspace, spec.scope)
-        resources = self._locations.current.resources
-        delivery, ca_bundle = share_ca_bundle(delivery, self._config.argo, resources)
-        manifests = make_job(delivery, self._config, nodes, reads, node, ca_bundle)
-        sent: set[str] = set()
-        try:
-            self._create(delivery.job_id, manifests, sent)
-        except BaseException as error:
-            # Also after ctrl+c. A job that has started stays a job, whatever happened to the
-            # response.
-            runs = self._undo_submit(delivery.job_id)
-            if runs is None and sent:
-                raise UnsettledSubmitError(
-                    delivery.job_id, error, may_have_begun=BEGINS in sent
-                ) from error
-            if not runs:
-                raise
-        with self._lock:
-            self._timelines[delivery.job_id] = StartTimeline(began)
-        report("queue", began, None)
-
-    def _create(self, job_id: str, manifests: JobManifests, sent: set[str]) -> None:
-        """Create the job's objects. Add to `sent` what the cluster may have got: "workflow", and
-        `BEGINS` with the last object that the code waits for."""
-        resources = self._locations.current.resources
-        waits = AWAITS_BUNDLE in labels_of(manifests.workflow)
-        sent |= {"workflow"} if waits else {"workflow", BEGINS}
-        try:
-            posted = resources.create("workflows", manifests.workflow)
-        except ApiError as error:
-            if error.is_unsent or (error.status // 100 == 4 and error.status != 409):
-                sent.clear()
-            # The workflow exists if this is a repeated submit, or if only the response was lost.
-            there = self._metadata(job_id) if error.status in (0, 409) else None
-            if there is None:
-                raise refused_submission(error, self._locations.current.cluster, job_id) from error
-            posted = there
-        if AWAITS_BUNDLE not in labels_of(posted):
-            return
-        owner = owner_of({**posted, "apiVersion": manifests.workflow["apiVersion"]})
-        kind = "ConfigMap"
-        try:
-            if manifests.chunks:
-                began = time.monotonic()
-                created = upload(resources, manifests.chunks, owner)
-                _log.debug(
-                    "%s: created %d of %d chunks of its files in %.3f s",
-                    job_id, created, len(manifests.chunks), time.monotonic() - began,
-                )  # fmt: skip
-            if manifests.bundle_object is not None:
-                kind = manifests.bundle_object["kind"]
-                about = {**manifests.bundle_object["metadata"], "ownerReferences": [owner]}
-                sent.add(BEGINS)
-                resources.create(RESOURCES[kind], {**manifests.bundle_object, "metadata": about})
-        except ApiError as error:
-            if error.status == 403:
-                raise EngineError(
-                    f"the job needs a {kind} beside its workflow, which you may not write: "
-                    f"{error.message}",
-                    "refer to a secret of the cluster, --secret NAME=secret:NAME/KEY; or have an "
-                    "administrator grant the right: stoke setup argo --apply"
-                    if kind == "Secret"
-                    else "have an administrator grant the right: stoke setup argo --apply",
-                ) from error
-            if error.status != 409:
-                raise
-        resources.patch_workflow(job_id, DELIVERED)
-
-    def _undo_submit(self, job_id: str) -> bool | None:
-        """Remove what a failed submit created.
-
-        Return True if the job is complete and may be running, and None if the cluster does not
-        answer.
-        """
-        try:
-            workflow = self._metadata(job_id)
-            if workflow is None:
-                return False
-            if AWAITS_BUNDLE not in labels_of(workflow):
-                return True
-            self.remove(job_id)
-        except EngineError:
-            return None
-        return False
-
     def inspect(self, job_id: str) -> EngineState:
-        workflow = self._metadata(job_id)
+        workflow, pod = self._observed(job_id)
         if workflow is None:
             return EngineState(EngineStatus.ABSENT, reason=self._why_absent())
         location = self._locations.of(job_id)
-        pod = location.resources.pod(job_id)
         with self._lock:
             last = self._pods.get(job_id)
             if pod is None and last is not None and terminated(last) is not None:
                 pod = last
+            if number_of(job_id) is not None:
+                workflow = as_job(workflow, job_id, pod)
             timeline = self._timelines.setdefault(job_id, StartTimeline())
             timeline.record(pod, time.time())
             phases = timeline.phases(epoch(workflow["metadata"].get("creationTimestamp")))
@@ -267,7 +153,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
             self._note_workspace(location, labels_of(workflow), pod)
         elif pod is None or is_over(workflow):
             # Argo's messages are in the status, which metadata requests leave out.
-            workflow = location.resources.workflow(job_id) or workflow
+            workflow = self._whole(job_id, workflow)
             never = why_never(workflow) if pod is None and not is_over(workflow) else None
             if never is not None:
                 workflow = self._give_up(location.resources, workflow, never)
@@ -287,7 +173,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
             self._locations.of(job_id).cluster,
             job_id,
             since,
-            follow,
+            follow and not self._is_known_to_have_ended(job_id),
             partial(self._record_pod, job_id),
             partial(self._record_pull_time, job_id),
             self._config.argo.start_timeout,
@@ -307,19 +193,15 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
         if workflow is None or is_over(workflow):
             return None
         resources = self._locations.of(job_id).resources
+        if number_of(job_id) is not None:
+            return self._stop_task(job_id, resources.pod(job_id), grace)
+        if labels_of(workflow).get(KIND) == SWEEP_KIND:
+            return self._stop_sweep(job_id, workflow, grace)
         resources.patch_workflow(job_id, SHUTDOWN)
         pod = resources.pod(job_id)
         if pod is None or terminated(pod) is not None:
             return None
-        seconds = max(HARD_SECONDS, math.ceil(grace)) if has_started(pod) else 0
-        try:
-            resources.delete_pod(job_id, seconds)
-        except ApiError as error:
-            if error.status != 403:
-                raise
-            # Argo deletes the pod on its own, 5 to 8 seconds later.
-            return "you may not delete its pod, so Argo stops it, which may take 10 seconds"
-        return None
+        return end_pod(resources, job_id, grace, has_started(pod))
 
     def _should_give_up(self, pod: Object) -> bool:
         at = gives_up_at(pod, self._config.argo.start_timeout)
@@ -339,6 +221,10 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
         return resources.metadata(name) or workflow
 
     def remove(self, job_id: str) -> None:
+        if number_of(job_id) is not None:
+            self._forget(job_id)  # It is removed with its sweep.
+            return
+        self._end_watch(job_id)
         if self._metadata(job_id) is not None:
             self._locations.of(job_id).resources.delete_workflow(job_id)
         self._forget(job_id)
@@ -346,7 +232,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
     def release(self, job_id: str) -> None:
         """Leave the workflow to its TTL, so that Argo shows, archives and counts it, but delete its
         secret."""
-        if self._config.argo.delete_finished:
+        if self._config.argo.delete_finished or number_of(job_id) is not None:
             self.remove(job_id)
             return
         workflow = self._metadata(job_id)
@@ -361,6 +247,7 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
                         raise
                     changes = RELEASE_WITH_SECRET
             resources.patch_workflow(job_id, changes)
+        self._end_watch(job_id)
         self._forget(job_id)
 
     def project_store(self, scope: str) -> str | None:
@@ -411,7 +298,8 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
     def _metadata(self, job_id: str) -> Object | None:
         """Return the metadata of a job's workflow; None for a workflow that only has the job's name."""
         workflow = self._locations.of(job_id).resources.metadata(job_id)
-        if workflow is None or not has_labels(workflow, {MANAGED: "true", JOB: job_id}):
+        ours = {MANAGED: "true", JOB: workflow_of(job_id)}
+        if workflow is None or not has_labels(workflow, ours):
             return None
         return workflow
 
@@ -434,6 +322,12 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
         if pod is not None:
             self._pods_of(job_id).record_pod(pod)
 
+    def _is_known_to_have_ended(self, job_id: str) -> bool:
+        """Whether the pod of a task has ended, so that there is nothing to wait for."""
+        with self._lock:
+            pod = self._pods.get(job_id)
+        return number_of(job_id) is not None and pod is not None and terminated(pod) is not None
+
     def _pods_of(self, job_id: str) -> JobPods:
         with self._lock:
             if job_id not in self._job_pods:
@@ -448,7 +342,9 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
             return ()
         pods, location = self._pods_of(job_id), self._locations.of(job_id)
         pods.record_pod(pod)
-        notes = self._cold_starts.notes(job_id, workflow, pod, location)
+        # The tasks of a sweep spread over nodes.
+        is_task = number_of(job_id) is not None
+        notes = () if is_task else self._cold_starts.notes(job_id, workflow, pod, location)
         if AT_MOST_ONCE in labels_of(workflow) or not has_started(pod):
             return notes  # single_start.py refuses the second start and reports it.
         if not pods.ran_before(pod["metadata"], workflow, location.resources):
@@ -568,6 +464,8 @@ class ArgoBackend(ArgoResults, WorkspaceMethods):
         return shlex.join(plugin.command)
 
     def close(self) -> None:
+        for sweep_id in list(self._watches):
+            self._end_watch(sweep_id)
         self._locations.close()
 
 

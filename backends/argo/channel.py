@@ -7,6 +7,7 @@ from backends.argo.cluster import ApiError, Cluster
 from backends.argo.exec_socket import ExecSocket
 from backends.argo.job_locations import JobLocation
 from backends.argo.status import has_started, terminated
+from backends.argo.task_names import pod_of
 from stoke.backend.capabilities import NotStartedError
 from stoke.errors import EngineError
 from stoke.remote.bundle import session_source
@@ -23,7 +24,7 @@ def enter_pod(location: JobLocation, job_id: str, is_over: bool) -> PodChannel:
         raise NotStartedError(f"{job_id} has not started yet")
     entry = f"{FOLDER}/{JobFolder.WORK}/{JobFolder.ENTRY}"
     try:
-        return PodChannel(location.cluster, job_id, entry)
+        return PodChannel(location.cluster, pod_of(job_id), entry)
     except ApiError as error:
         if error.status != 403:
             raise

@@ -14,6 +14,7 @@ from pathlib import Path
 from backends.argo import credential_plugins
 from backends.argo.cluster import Cluster
 from backends.argo.resources import KubernetesResources
+from backends.argo.task_names import workflow_of
 from backends.argo.volumes import ArgoVolumes
 from stoke.config.model import ArgoConfig
 from stoke.files.paths import job_dir, make_private
@@ -79,6 +80,7 @@ class JobLocations:
                 self.current = JobLocation(*wanted, self._argo.kubeconfig, self._argo)
 
     def of(self, job_id: str) -> JobLocation:
+        job_id = workflow_of(job_id)  # A task is where its sweep is.
         with self._lock:
             if job_id not in self._by_job:
                 self._by_job[job_id] = self._read(job_id)

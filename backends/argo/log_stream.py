@@ -19,6 +19,7 @@ from backends.argo.pod_log import PodLog
 from backends.argo.shapes import IDENTIFIED
 from backends.argo.state import unnoticed_at
 from backends.argo.status import MAIN, has_ended, has_started, is_over
+from backends.argo.task_names import pod_of, workflow_of
 from backends.argo.watch import Watch, WatchEvent
 from backends.common.stream_markers import decode_line
 from stoke.backend.api import ENGINE, Frame, LogEndingError
@@ -48,13 +49,15 @@ class JobWatch:
         self._on_pod = on_pod
         self._news: SimpleQueue[Exception | None] = SimpleQueue()
         namespace = cluster.namespace
-        self._pods = Watch(
-            cluster, pods_path(namespace), query={"labelSelector": f"{WORKFLOW}={job_id}"}
-        )
+        workflow, pod = workflow_of(job_id), pod_of(job_id)
+        of_job = {"labelSelector": f"{WORKFLOW}={workflow}"}
+        if pod != workflow:  # A sweep has a pod for each task.
+            of_job = {"fieldSelector": f"metadata.name={pod}"}
+        self._pods = Watch(cluster, pods_path(namespace), query=of_job)
         self._workflows = Watch(
             cluster,
             workflows_path(namespace),
-            query={"fieldSelector": f"metadata.name={job_id}"},
+            query={"fieldSelector": f"metadata.name={workflow}"},
             metadata=True,
         )
         for watch, take in ((self._pods, self._take_pod), (self._workflows, self._take_workflow)):
@@ -120,6 +123,7 @@ class JobLog:
         self._preface = preface
         self._found: dict[str, Any] | None = None
         self._cluster = cluster
+        self._pod_name = pod_of(job_id)
         self._job_id = job_id
         self._follow = follow
         self._on_pod = on_pod
@@ -131,7 +135,7 @@ class JobLog:
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._job_watch: JobWatch | None = None
-        self._log = PodLog(cluster, job_id, MAIN, since, follow, job_or_argo)
+        self._log = PodLog(cluster, self._pod_name, MAIN, since, follow, job_or_argo)
 
     def __iter__(self) -> Iterator[list[Frame]]:
         try:
@@ -200,7 +204,7 @@ class JobLog:
         may have."""
         pod = self._pod()
         if self._found and pod and pod["metadata"]["uid"] != self._found["metadata"]["uid"]:
-            raise ApiError(f"the pod {self._job_id} was replaced by another", reason="Cut")
+            raise ApiError(f"the pod {self._pod_name} was replaced by another", reason="Cut")
 
     def _is_deleted(self) -> bool:
         """Whether the pod is being deleted. Its node removes the containers first and then their
@@ -210,7 +214,7 @@ class JobLog:
 
     def _pod(self) -> dict[str, Any] | None:
         """Return the metadata of the job's pod."""
-        path = pods_path(self._cluster.namespace, self._job_id)
+        path = pods_path(self._cluster.namespace, self._pod_name)
         try:
             pod: dict[str, Any] = self._cluster.request(
                 "GET", path, accept=METADATA_ONE, shape=IDENTIFIED

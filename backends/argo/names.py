@@ -39,10 +39,15 @@ WORKFLOW = "workflows.argoproj.io/workflow"
 PHASE = "workflows.argoproj.io/phase"
 COMPLETED = "workflows.argoproj.io/completed"
 
+SWEEP_KIND = "sweep"
+"""The value of `KIND` on a workflow of many tasks."""
+TASK = "stoke.task"
+"""On the pod of a sweep's task: its number."""
 OURS = f"{MANAGED}=true"
 JOBS = f"{OURS},{KIND}=job,!{RELEASED}"
 """Jobs whose log or result may not be saved yet."""
-UNFINISHED_JOBS = f"{JOBS},{COMPLETED}!=true"
+UNFINISHED_JOBS = f"{OURS},{KIND} in (job,{SWEEP_KIND}),!{RELEASED},{COMPLETED}!=true"
+"""Jobs and sweeps that use the caches of their scope."""
 
 
 def job_labels(

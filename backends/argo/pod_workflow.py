@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from backends.argo import bundle
 from backends.argo.mounts import NOT_MOUNTED
-from backends.argo.names import AWAITS_BUNDLE, WARM_NODES
+from backends.argo.names import AWAITS_BUNDLE, TASK, WARM_NODES
 from backends.argo.pod_patch import pod_patch
 from backends.argo.single_start import POD_UID, WORKFLOW
 from backends.argo.skeletons import skeleton
+from backends.argo.task_names import ITEM, NUMBER, PARAMETER, STEP, STEPS, TEMPLATE
 from backends.common.names import CACHE, WORKSPACE_NAME
 from stoke.config.model import ArgoConfig
 from stoke.request.spec import JobSpec
 
 if TYPE_CHECKING:
-    from hera.workflows import models
+    from hera.workflows import Container, models
 
 HOSTNAME = "kubernetes.io/hostname"
 OWN_WORKFLOW = "{{workflow.name}}/{{workflow.uid}}"
@@ -80,6 +81,15 @@ def _amounts(cpu: float | None, memory: int | None) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class SweepShape:
+    """How many tasks a sweep has, and its limits."""
+
+    tasks: int
+    parallelism: int | None
+    fail_fast: bool
+
+
+@dataclass(frozen=True)
 class PodShape:
     """What decides how a Workflow looks, beside `[argo]`. Few jobs differ in it."""
 
@@ -97,6 +107,7 @@ class PodShape:
     """Whether the cache is mounted read-only."""
     once: bool = False
     workspace: str | None = None
+    sweep: SweepShape | None = None
 
 
 def pod_workflow(
@@ -151,8 +162,7 @@ def pod_workflow(
     if metadata := _without_empty({"labels": of_pod, "annotations": annotations}):
         spec["podMetadata"] = metadata
     spec["volumes"] = [{"name": one, **source} for one, _, source in mounts]
-    (template,) = spec["templates"]
-    container = template["container"]
+    (container,) = (one["container"] for one in spec["templates"] if one["name"] == TEMPLATE)
     container["image"] = image
     container["volumeMounts"] += [
         {"name": one, "mountPath": path, "subPath": folder} for one, path, folder in folders
@@ -171,7 +181,7 @@ def _build(
     argo: ArgoConfig, shape: PodShape, variables: list[str], mounts: list[tuple[str, str]]
 ) -> dict[str, Any]:
     """Return a Workflow without its name, labels, image, volumes and values of variables."""
-    from hera.workflows import Container, Workflow, models
+    from hera.workflows import Container, Parameter, Workflow, models
 
     env = [models.EnvVar(name=variable, value="") for variable in variables]
     env += [
@@ -192,7 +202,7 @@ def _build(
     on_node = {HOSTNAME: shape.node} if shape.node else {}
     with Workflow(
         name="filled-in",
-        entrypoint="main",
+        entrypoint=TEMPLATE if shape.sweep is None else STEPS,
         pod_priority_class_name=argo.priority_class,
         priority=argo.priority,
         service_account_name=argo.service_account,
@@ -215,8 +225,10 @@ def _build(
         pod_spec_patch=json.dumps(pod_patch(shape.grace, argo)),
         synchronization=_synchronization(argo, shape.mutex),
     ) as workflow:
-        Container(
-            name="main",
+        task = Container(
+            name=TEMPLATE,
+            inputs=[Parameter(name=PARAMETER)] if shape.sweep else None,
+            labels={TASK: NUMBER} if shape.sweep else None,
             image="filled-in",
             image_pull_policy=argo.image_pull_policy,
             command=list(bundle.COMMAND),
@@ -231,8 +243,26 @@ def _build(
             security_context=_container_security(argo),
             active_deadline_seconds=shape.deadline,
         )
+        if shape.sweep is not None:
+            _add_steps(task, shape.sweep)
     manifest: dict[str, Any] = workflow.to_dict()
     return manifest
+
+
+def _add_steps(task: Container, sweep: SweepShape) -> None:
+    """Add the template that starts a task for each number.
+
+    Argo's `failFast` starts no more after a failure; without it all tasks run.
+    """
+    from hera.workflows import Parameter, Step, Steps, models
+
+    with Steps(name=STEPS, parallelism=sweep.parallelism, fail_fast=sweep.fail_fast or None):
+        Step(
+            name=STEP,
+            template=task,
+            arguments=[Parameter(name=PARAMETER, value=ITEM)],
+            with_sequence=models.Sequence.model_validate({"start": "1", "end": str(sweep.tasks)}),
+        )
 
 
 def _requirements(resources: Resources) -> models.ResourceRequirements | None:

@@ -1,4 +1,4 @@
-"""Requests for workflows, pods, secrets and events, by name."""
+"""Requests for workflows, pods, secrets and events, by name or by the id of their job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from backends.argo.cluster import (
     resource_path,
     workflows_path,
 )
+from backends.argo.names import WORKFLOW
 from backends.argo.shapes import NAMED
+from backends.argo.task_names import pod_of, workflow_of
 
 Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
@@ -32,14 +34,21 @@ class KubernetesResources:
 
     def metadata(self, name: str) -> Object | None:
         """Return a workflow's metadata: 1 KB, where the whole workflow may have 100 KB."""
-        return self._get(workflows_path(self._cluster.namespace, name), METADATA_ONE)
+        return self._get(workflows_path(self._cluster.namespace, workflow_of(name)), METADATA_ONE)
 
     def workflow(self, name: str) -> Object | None:
-        return self._get(workflows_path(self._cluster.namespace, name))
+        return self._get(workflows_path(self._cluster.namespace, workflow_of(name)))
 
-    def pod(self, name: str) -> Object | None:
-        """Return the pod of a workflow with one template, which has the workflow's name."""
-        return self._get(pods_path(self._cluster.namespace, name))
+    def pod(self, job_id: str) -> Object | None:
+        """Return the pod of a job, or of a workflow with one template."""
+        return self._get(pods_path(self._cluster.namespace, pod_of(job_id)))
+
+    def pods_of(self, sweep_id: str) -> list[Object]:
+        """Return the pods of a sweep."""
+        query = {"labelSelector": f"{WORKFLOW}={sweep_id}", "resourceVersion": "0"}
+        listed = self._cluster.request("GET", pods_path(self._cluster.namespace), query=query)
+        found: list[Object] = listed.get("items") or []
+        return found
 
     def list_workflows(self, selector: str) -> Iterator[Object]:
         """Give the metadata of the workflows with these labels."""
@@ -56,8 +65,9 @@ class KubernetesResources:
             query["continue"] = more
         raise ApiError(f"{path}: the list has more than {MOST_PAGES} pages")
 
-    def events(self, name: str) -> list[Object]:
-        """Return the cluster's events about a pod."""
+    def events(self, job_id: str) -> list[Object]:
+        """Return the cluster's events about a job's pod."""
+        name = pod_of(job_id)
         path = resource_path("v1", self._cluster.namespace, "events")
         query = {"fieldSelector": f"involvedObject.kind=Pod,involvedObject.name={name}"}
         listed = self._cluster.request("GET", path, query=query)
@@ -135,7 +145,7 @@ class KubernetesResources:
 
     def patch_workflow(self, name: str, changes: Object) -> None:
         """Patch a workflow. A workflow that does not exist is no error."""
-        path = workflows_path(self._cluster.namespace, name)
+        path = workflows_path(self._cluster.namespace, workflow_of(name))
         try:
             self._cluster.request(
                 "PATCH", path, body=changes, content_type=MERGE, accept=METADATA_ONE
@@ -153,9 +163,11 @@ class KubernetesResources:
     def delete_secret(self, name: str) -> None:
         self._delete(resource_path("v1", self._cluster.namespace, "secrets", name), {})
 
-    def delete_pod(self, name: str, grace: int) -> None:
-        """Delete a pod with `grace` seconds between SIGTERM and SIGKILL; 0 deletes it at once."""
-        self._delete(pods_path(self._cluster.namespace, name), {"gracePeriodSeconds": str(grace)})
+    def delete_pod(self, job_id: str, grace: int) -> None:
+        """Delete a job's pod with `grace` seconds between SIGTERM and SIGKILL; 0 deletes it at once."""
+        self._delete(
+            pods_path(self._cluster.namespace, pod_of(job_id)), {"gracePeriodSeconds": str(grace)}
+        )
 
     def _get(self, path: str, accept: str | None = None) -> Object | None:
         try:

@@ -20,6 +20,8 @@ from backends.argo.cluster import Cluster
 from backends.argo.housekeeping import lines_of_workflow
 from backends.argo.names import claim_name, labels_of
 from backends.argo.resources import KubernetesResources
+from backends.argo.task_names import TEMPLATE, number_of, workflow_of
+from backends.argo.task_status import as_job
 from backends.argo.templates import spec_of
 from backends.argo.workflow import make_housekeeping
 from backends.common.names import JOB, PUBLIC_IMAGE, SCOPE
@@ -211,14 +213,17 @@ def find_results(
     argo = config.argo
     workflow = None if argo.cache == "none" else location.resources.workflow(job_id)
     scope = labels_of(workflow).get(SCOPE) if workflow else None
-    if workflow is None or not scope or labels_of(workflow).get(JOB) != job_id:
+    if workflow is None or not scope or labels_of(workflow).get(JOB) != workflow_of(job_id):
         return None
+    is_task = number_of(job_id) is not None
+    image = argo.image or (_image_of_tasks if is_task else _image_in)(workflow) or PUBLIC_IMAGE
+    if is_task:
+        workflow = as_job(workflow, job_id)
     node = None
     if argo.cache == "hostpath":
         node = _node_of(location.resources.pod(job_id) or last_pod, workflow)
         if node is None:
             return None  # It never had a node, so its code has not begun.
-    image = argo.image or _image_in(workflow) or PUBLIC_IMAGE
     volume = Volume("argo", scope, "python", claim_name(scope, "python"), node)
     return PodResults(location.cluster, config, image, job_id, volume)
 
@@ -236,6 +241,12 @@ def _image_in(workflow: Mapping[str, Any]) -> str | None:
         image = parse_json(unpack_spec(spec_of(workflow)) or b"").get("image")
     except (LookupError, TypeError, ValueError, AttributeError):
         return None
+    return image if isinstance(image, str) else None
+
+
+def _image_of_tasks(workflow: Mapping[str, Any]) -> str | None:
+    templates = {one["name"]: one for one in workflow["spec"].get("templates") or ()}
+    image = (templates.get(TEMPLATE) or {}).get("container", {}).get("image")
     return image if isinstance(image, str) else None
 
 

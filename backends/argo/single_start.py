@@ -31,6 +31,8 @@ TERMINATION_LOG = "/dev/termination-log"
 POD = "stoke.pod"
 WORKFLOW = "STOKE_WORKFLOW"
 """The variable that holds the workflow's name, a slash and its uid."""
+TASK = "STOKE_SWEEP_TASK"
+"""The variable that holds the number of a sweep's task."""
 POD_UID = "STOKE_POD"
 EXIT = 125
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -73,6 +75,8 @@ def end(why: str) -> None:
 
 def main(folder: str, command: "list[str]") -> None:
     job, _, workflow_uid = os.environ.pop(WORKFLOW, "").partition("/")
+    task = os.environ.get(TASK)
+    start = job + "-" + task if task else job
     pod = os.environ.pop(POD_UID, "")
     if not (workflow_uid and pod):
         end(NOT_SURE + "its WorkflowTemplate was created without argo.at_most_once")
@@ -85,7 +89,7 @@ def main(folder: str, command: "list[str]") -> None:
         "apiVersion": GROUP,
         "kind": "WorkflowTaskResult",
         "metadata": {
-            "name": job + "-started",
+            "name": start + "-started",
             "labels": {"stoke.managed": "true", "stoke.job": job, POD: pod},
             "ownerReferences": [
                 {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,8 @@ class Watch:
     lost or is back, so the state is worth asking for. Raises `ApiError` if the watch cannot go on;
     otherwise iteration ends by `close`, from any thread.
 
-    `query` may hold selectors. With `metadata` the objects are reduced to their metadata.
+    `query` may hold selectors. With `metadata` the objects are reduced to their metadata by the server,
+    with `reduce` by that function.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Watch:
         *,
         query: Mapping[str, str] | None = None,
         metadata: bool = False,
+        reduce: Callable[[Object], Object] = lambda one: one,
     ) -> None:
         # By UID, because a name may be used again.
         self._objects: dict[str, Object] = {}
@@ -79,6 +81,7 @@ class Watch:
         self._path = path
         self._query = dict(query or {})
         self._metadata = metadata
+        self._reduce = reduce
         self._version = ""
         self._listed = False
         self._closed = threading.Event()
@@ -188,7 +191,7 @@ class Watch:
         self._version = one["metadata"].get("resourceVersion", self._version)
         if kind == "DELETED":
             known = self._objects.pop(_uid(one), None)
-            return [] if known is None else [WatchEvent("DELETED", one)]
+            return [] if known is None else [WatchEvent("DELETED", self._reduce(one))]
         return self._put(one) if kind in ("ADDED", "MODIFIED") else []
 
     def _failure(self, status: Object) -> ApiError:
@@ -207,6 +210,7 @@ class Watch:
         version = one["metadata"].get("resourceVersion")
         if known is not None and known["metadata"].get("resourceVersion") == version:
             return []
+        one = self._reduce(one)
         self._objects[uid] = one
         return [WatchEvent("ADDED" if known is None else "MODIFIED", one)]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -29,6 +30,8 @@ from backends.argo.names import (
     AWAITS_BUNDLE,
     BUNDLE_KIND,
     READS_CACHE_ONLY,
+    SWEEP_KIND,
+    TASK,
     housekeeping_labels,
     job_labels,
     request_label,
@@ -41,7 +44,14 @@ from backends.argo.pack_chunks import (
     chunks_of_inputs,
     volume_of,
 )
-from backends.argo.pod_workflow import OWN_WORKFLOW, PodShape, pod_workflow, resources_of
+from backends.argo.pod_workflow import (
+    OWN_WORKFLOW,
+    PodShape,
+    SweepShape,
+    pod_workflow,
+    resources_of,
+)
+from backends.argo.task_names import ITEM, NUMBER, NUMBER_VARIABLE
 from backends.argo.templates import (
     as_template,
     as_workflow_template,
@@ -55,8 +65,9 @@ from backends.argo.templates import (
     with_secrets,
 )
 from backends.argo.workspace_volumes import check_workspace, workspace_volumes
-from backends.common.names import CACHE, MOUNT_POINTS, PUBLIC_IMAGE, WORKSPACE_NAME
+from backends.common.names import CACHE, KIND, MOUNT_POINTS, PUBLIC_IMAGE, WORKSPACE_NAME
 from stoke.backend.api import Delivery, Volume
+from stoke.backend.capabilities import SweepPlan
 from stoke.config.model import ArgoConfig, Config
 from stoke.errors import RequestError
 from stoke.remote.bundle import housekeeping_source
@@ -73,6 +84,8 @@ WORKFLOW_NAME = "{{workflow.name}}"
 DEADLINE_SLACK = 900
 HOUSEKEEPING_SECONDS = 3600
 HOUSEKEEPING_KEPT = 60
+TASKS = "tasks"
+"""The file with what differs between the tasks of a sweep."""
 MAX_INLINE_INPUTS = 256 * 1024
 """Bytes of results of earlier jobs in the bundle, where a pack may be too; longer ones are chunks."""
 
@@ -98,8 +111,10 @@ def make_job(
     reads: bool = False,
     node: str | None = None,
     ca_bundle: tuple[Chunk, ...] = (),
+    sweep: SweepPlan | None = None,
 ) -> JobManifests:
-    """Return a job's manifests. It runs on `node`, if one is named, because its workspace is there.
+    """Return the manifests of a job, or of a sweep. It runs on `node`, if one is named, because its
+    workspace is there.
 
     `nodes` have the environment already and are preferred, not required. With `reads` the job
     mounts its cache read-only, and need not wait for jobs that write to it. `ca_bundle` are the chunks
@@ -160,23 +175,30 @@ def make_job(
         files[bundle.PACK] = pack.read_bytes()
     if delivery.inputs and bundle.INPUTS not in parts:
         files[bundle.INPUTS] = delivery.inputs.read_bytes()
+    if sweep is not None:
+        # Only numbers are in the workflow: the values of the tasks are in the bundle.
+        files["pick_task.py"] = _program("pick_task.py")
+        files[TASKS] = b"".join(task + b"\n" for task in sweep.tasks)
+        argv = [*(f"{bundle.FOLDER}/{file}" for file in ("pick_task.py", "payload", TASKS)), *argv]
     if argo.at_most_once:
-        files["single_start.py"] = (
-            resources.files("backends.argo") / "single_start.py"
-        ).read_bytes()
+        files["single_start.py"] = _program("single_start.py")
         argv = [f"{bundle.FOLDER}/single_start.py", bundle.ONCE, *argv]
     secrets = {name: where for name, (where, _) in named.items()}
     names = {name: [chunk.name for chunk in chunks] for name, chunks in parts.items()}
     packed = bundle.pack(files, argv, secrets, names)
     kind = _carrier(delivery, packed)
+    if sweep is not None and kind is None:
+        kind = "ConfigMap"  # In a variable it would be in every pod, twice.
     request = request_label(delivery.request_hash)
     labels = job_labels(delivery.job_id, spec.scope, delivery.nonce, caches, request)
+    labels |= {KIND: SWEEP_KIND} if sweep else {}
     labels |= {READS_CACHE_ONLY: "true"} if reads else {}
     labels |= {AT_MOST_ONCE: "true"} if argo.at_most_once else {}
     labels |= {BUNDLE_KIND: kind.lower()} if kind else {}
     variables: dict[str, str] = {} if kind else {bundle.VARIABLE: bundle.as_text(packed)}
-    public = bundle.pack_spec(delivery.public_spec)
-    if public is not None:
+    if sweep is not None:
+        variables[NUMBER_VARIABLE] = NUMBER
+    elif (public := bundle.pack_spec(delivery.public_spec)) is not None:
         variables[bundle.SPEC_VARIABLE] = public
     if spec.shm_size is not None and argo.by_template:
         raise RequestError(
@@ -186,7 +208,8 @@ def make_job(
         )
     volumes = job_volumes(spec.scope, caches, bool(spec.system), kind, delivery.job_id, argo)
     volumes.append(shared_memory(spec.shm_size))
-    added, folders = results_mount(spec.scope, caches, delivery.job_id, argo, reads=reads)
+    own_folder = delivery.job_id if sweep is None else f"{delivery.job_id}-{NUMBER}"
+    added, folders = results_mount(spec.scope, caches, own_folder, argo, reads=reads)
     volumes += added
     volumes += claim_volumes(spec, argo)
     check_workspace(spec, argo)
@@ -211,6 +234,9 @@ def make_job(
         reads=reads,
         once=argo.at_most_once,
         workspace=spec.workspace,
+        sweep=None
+        if sweep is None
+        else SweepShape(len(sweep.tasks), sweep.max_parallel, sweep.fail_fast),
     )
     workflow = pod_workflow(
         delivery.job_id,
@@ -426,13 +452,26 @@ def _carrier(delivery: Delivery, packed: bytes) -> str | None:
     return "ConfigMap" if len(bundle.as_text(packed)) > bundle.MAX_INLINE else None
 
 
+def _program(name: str) -> bytes:
+    """Return a file of this package that runs in pods."""
+    return (resources.files("backends.argo") / name).read_bytes()
+
+
+# The fields with the number of a task. All that is in them is ours.
+_NUMBERED = re.compile(
+    r"\.(env|parameters)\[\d+\]\.value$|\.volumeMounts\[\d+\]\.subPath$"
+    rf"|\.templates\[\d+\]\.metadata\.labels\.{re.escape(TASK)}$"
+)
+
+
 def _refuse_templates(workflow: Any, field: str = "workflow") -> None:
     """Raise `RequestError` if a field holds `{{`, which Argo would replace or reject; it has no
     escape."""
     if isinstance(workflow, str):
         # Paths of caches are ours: validated names and this one tag.
-        is_folder = field.endswith(".hostPath.path")
-        rest = workflow.replace(OWN_NAMESPACE, "") if is_folder else workflow
+        rest = workflow.replace(OWN_NAMESPACE, "") if field.endswith(".hostPath.path") else workflow
+        if _NUMBERED.search(field):
+            rest = rest.replace(NUMBER, "").replace(ITEM, "")
         if "{{" in rest and rest != OWN_WORKFLOW:
             raise RequestError(
                 field, "contains '{{', which Argo treats as a template tag", "write it without"

@@ -80,7 +80,7 @@ class Channel(Protocol):
 
 
 class NotStartedError(EngineError):
-    """The job has not started yet, so nothing can enter it."""
+    """The job has not started yet, so nothing can enter it, or stop it alone if it is a task."""
 
 
 @runtime_checkable
@@ -131,6 +131,50 @@ class ForgetsScopes(Protocol):
 
         Raises `EngineError` while a job uses them.
         """
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """The tasks of a sweep for an engine that starts them itself."""
+
+    tasks: tuple[bytes, ...]
+    """A line of JSON for each task: the fields of the payload (`stoke.remote.schema.Payload`) in which
+    it differs from that of the sweep. Its `env` is added to the sweep's."""
+    max_parallel: int | None = None
+    fail_fast: bool = False
+
+
+@dataclass(frozen=True)
+class SweepProgress:
+    """What an engine tells of a sweep that it runs."""
+
+    is_over: bool
+    """Whether no more tasks start and none runs; also if the engine no longer has the sweep."""
+    started: int
+    """The tasks with the numbers 1 to `started` have been started."""
+    reason: str | None = None
+    """Why no task starts, or why the sweep ended early."""
+
+
+@runtime_checkable
+class RunsSweeps(Protocol):
+    """The engine starts the tasks of a sweep itself, also while no program of ours runs.
+
+    A task is a job with an id of its own (`stoke.history.sweeps.task_id`). `stop`, `remove` and
+    `release` with the id of the sweep act on all of its tasks.
+    """
+
+    def check_sweep(
+        self, spec: JobSpec, rows: Sequence[Sequence[str]], max_fails: int | None
+    ) -> None:
+        """Raise `RequestError` for a sweep that the engine cannot run. Connects to nothing."""
+
+    def submit_sweep(self, delivery: Delivery, plan: SweepPlan) -> None:
+        """Start a sweep. Repeating a call is safe, as for `Backend.submit`."""
+
+    def sweep_progress(self, sweep_id: str) -> SweepProgress:
+        """Return how far a sweep is. From then on its tasks are asked for all at once, until `release`
+        or `remove`."""
 
 
 class EntryKind(StrEnum):

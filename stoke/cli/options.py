@@ -323,11 +323,12 @@ SWEEP: tuple[Option[Any], ...] = (
     ),
     click.option(
         "--max-parallel", metavar="N", type=FilledNumber(1, _MOST_PARALLEL),
-        help="Run at most N tasks of the sweep at once (default: as many as there are slots).",
+        help="Run at most N tasks of the sweep at once (default: as many as there are slots, or as the "
+        "cluster has room for).",
     ),
     click.option(
         "--max-fails", metavar="N", type=FilledNumber(0, _MOST_PARALLEL),
-        help="End the sweep once more than N of its tasks have failed.",
+        help="End the sweep once more than N of its tasks have failed. Not on a cluster.",
     ),
     click.option(
         "--fail-fast", is_flag=True, help="End the sweep when a task fails, as --max-fails 0 does."

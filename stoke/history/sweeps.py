@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,24 +158,40 @@ class Sweeps:
 
         Its place in the queue is that of the sweep.
         """
-        history = self._history
-        with history.transaction():
+        with self._history.transaction():
             sweep = self.get(sweep_id)
             if sweep is None or not sweep.has_waiting:
                 return None
-            number = sweep.begun + 1
-            key = _checkpoint_key(self.values(sweep_id, number))
-            history.query("UPDATE sweeps SET begun = ? WHERE id = ?", (number, sweep_id))
-            task = NewTask(task_id(sweep_id, number), number)
-            history.query(
-                "INSERT INTO jobs (id, name, backend, scope, state, submitted_at, image, "
-                "request_hash, python_hash, system_hash, nonce, use_cache, checkpoint, sweep, task) "
-                "SELECT ?2, name, backend, scope, 'queued', ?3, image, request_hash, python_hash, "
-                "system_hash, ?4, use_cache, "
-                "checkpoint || ' ' || ?6, ?1, ?5 FROM jobs WHERE id = ?1",
-                (sweep_id, task.job_id, time.time(), secrets.token_hex(8), number, key),
-            )
-            JobQueue(history).add_beside(task.job_id, sweep_id)
+            task = self._begin(sweep, sweep.begun + 1, JobState.QUEUED)
+            JobQueue(self._history).add_beside(task.job_id, sweep_id)
+        return task
+
+    def begin_started(self, sweep_id: str, number: int) -> list[NewTask]:
+        """Make the tasks up to this number jobs, because their engine has started them; return the new
+        ones."""
+        with self._history.transaction():
+            sweep = self.get(sweep_id)
+            if sweep is None:
+                return []
+            numbers = range(sweep.begun + 1, min(number, sweep.tasks) + 1)
+            return [self._begin(sweep, one, JobState.STARTING) for one in numbers]
+
+    def _begin(self, sweep: Sweep, number: int, state: JobState) -> NewTask:
+        """Make a task a job. The caller has a transaction."""
+        history = self._history
+        job = history.get(sweep.id)
+        of_sweep = None if job is None else job.checkpoint
+        checkpoint = task_checkpoint(of_sweep, self.values(sweep.id, number))
+        nonce = task_nonce(history.nonce(sweep.id) or "", number)
+        history.query("UPDATE sweeps SET begun = ? WHERE id = ?", (number, sweep.id))
+        task = NewTask(task_id(sweep.id, number), number)
+        history.query(
+            "INSERT INTO jobs (id, name, backend, scope, state, submitted_at, image, "
+            "request_hash, python_hash, system_hash, nonce, use_cache, checkpoint, sweep, task) "
+            "SELECT ?2, name, backend, scope, ?7, ?3, image, request_hash, python_hash, "
+            "system_hash, ?4, use_cache, ?6, ?1, ?5 FROM jobs WHERE id = ?1",
+            (sweep.id, task.job_id, time.time(), nonce, number, checkpoint, state.value),
+        )
         return task
 
     def close(self, sweep_id: str, why: str) -> None:
@@ -290,6 +305,17 @@ class Sweeps:
 def task_id(sweep_id: str, number: int) -> str:
     """Return the id of a task's job."""
     return f"{sweep_id}-{number}"
+
+
+def task_nonce(nonce: str, number: int) -> str:
+    """Return the nonce of a task, given that of its sweep: an engine that starts the tasks needs it
+    before they are jobs."""
+    return hashlib.sha256(f"{nonce} {number}".encode()).hexdigest()[:16]
+
+
+def task_checkpoint(checkpoint: str | None, values: Sequence[str]) -> str | None:
+    """Return the name of a task's checkpoint, given that of its sweep."""
+    return None if checkpoint is None else f"{checkpoint} {_checkpoint_key(values)}"
 
 
 def _checkpoint_key(values: Sequence[str]) -> str:

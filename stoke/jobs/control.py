@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from stoke.backend.api import Backend, EngineStatus
-from stoke.backend.capabilities import Interrupts
+from stoke.backend.capabilities import Interrupts, NotStartedError, RunsSweeps
 from stoke.backend.pool import Backends
-from stoke.errors import RequestError, StokeError
+from stoke.errors import EngineError, RequestError, StokeError
 from stoke.files.paths import job_dir
 from stoke.history.database import History
-from stoke.history.job import SWEEP, Job
+from stoke.history.job import SWEEP, Job, JobState
 from stoke.history.queue import JobQueue
+from stoke.jobs.submit_lock import submitting
 from stoke.jobs.tracker import Tracker
 
 RELEASE_SECONDS = 15.0
@@ -42,18 +44,40 @@ def stop(job: Job, backend: Backend, history: History, grace: float) -> str | No
     history.update(job.id, stop_requested=True)
     if backend.capabilities.stop_forgets_log:
         Tracker(backend, history, job.id).catch_up()
-    return backend.stop(job.id, grace)
+    try:
+        return backend.stop(job.id, grace)
+    except NotStartedError:
+        history.update(job.id, stop_requested=False)  # It runs on, to an end of its own.
+        raise
 
 
 def stop_sweep(job: Job, backend: Backend, history: History, grace: float) -> None:
     """Start no more tasks of a sweep, and stop those that run."""
     from stoke.history.sweeps import Sweeps
-    from stoke.jobs.sweeps import STOPPED, settle
+    from stoke.jobs.sweeps import STOPPED, settle, waits_for_submission
 
     history.update(job.id, stop_requested=True)
     Sweeps(history).close(job.id, STOPPED)
-    stop_tasks(job.id, backend, history, grace)
-    settle(job.id, history)
+    if not isinstance(backend, RunsSweeps):
+        stop_tasks(job.id, backend, history, grace)
+        settle(job.id, history)
+        return
+    with submitting(job.id):  # Waits if the scheduler is just submitting it.
+        waits = waits_for_submission(job.id)
+        if waits:
+            withdraw_sweep(job.id, backend, history)
+    if not waits:  # The scheduler sees its end.
+        stop_tasks(job.id, backend, history, grace)
+
+
+def withdraw_sweep(sweep_id: str, backend: Backend, history: History) -> None:
+    """End a closed sweep that waits for its submission. The caller holds its submit lock."""
+    from stoke.jobs.sweeps import settle
+
+    job = history.get(sweep_id)
+    if job is not None and job.state is not JobState.QUEUED:
+        backend.remove(sweep_id)  # A scheduler was killed while it submitted the sweep.
+    settle(sweep_id, history)
 
 
 def stop_tasks(sweep_id: str, backend: Backend, history: History, grace: float) -> None:
@@ -61,6 +85,14 @@ def stop_tasks(sweep_id: str, backend: Backend, history: History, grace: float) 
     from stoke.history.sweeps import Sweeps
 
     first: StokeError | None = None
+    if isinstance(backend, RunsSweeps):
+        for task in Sweeps(history).unfinished_jobs(sweep_id):
+            if not task.stop_requested and not task.state.finished:
+                history.update(task.id, stop_requested=True)
+                with suppress(EngineError):  # A log that cannot be read must not keep it running.
+                    Tracker(backend, history, task.id).catch_up()
+        backend.stop(sweep_id, grace)
+        return
     for task in Sweeps(history).unfinished_jobs(sweep_id):
         if task.state.finished or (task.stop_requested and grace > 0):
             continue

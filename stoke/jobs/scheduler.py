@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stoke.backend.api import Backend, BusyError, EngineStatus, UnsettledSubmitError
+from stoke.backend.capabilities import RunsSweeps
 from stoke.backend.pool import Backends
 from stoke.config.loader import load_config
 from stoke.delivery.stored_delivery import drop_delivery, load_delivery
@@ -36,8 +37,9 @@ from stoke.history.sweeps import Sweeps
 from stoke.jobs import background
 from stoke.jobs.alarm import Alarm
 from stoke.jobs.attempts import MOST_DELAY, decide, keep_inputs
-from stoke.jobs.control import stop_tasks
+from stoke.jobs.control import stop_tasks, withdraw_sweep
 from stoke.jobs.dependencies import waits_for, why_never
+from stoke.jobs.engine_sweeps import STOPPING, follow_sweep, load_plan
 from stoke.jobs.inputs import inputs_file, make_inputs
 from stoke.jobs.leave_queue import never_started
 from stoke.jobs.refresh import notify_end, refresh
@@ -46,7 +48,7 @@ from stoke.jobs.scheduler_process import scheduler_lock
 from stoke.jobs.submit import note_cause, record_failure, recording
 from stoke.jobs.submit_lock import submitting
 from stoke.jobs.sweep_tasks import SweepTasks
-from stoke.jobs.sweeps import settle
+from stoke.jobs.sweeps import settle, waits_for_submission
 from stoke.jobs.turns import Turns
 from stoke.project.pack import ProjectDelivery
 
@@ -59,7 +61,6 @@ REST = 4
 MOST_REST_SECONDS = 1.0
 """A look may also take long because another process holds the history."""
 LAST_TASKS = "its last tasks run"
-STOPPING = "its running tasks are being stopped"
 STARTERS = 8
 """Threads that start the tasks of sweeps on engines."""
 COLLECT_SECONDS = 0.5
@@ -138,6 +139,11 @@ class Scheduler:
         return self._queue.has_work()
 
     def _start_on(self, backend: Backend, jobs: list[QueuedJob]) -> None:
+        if isinstance(backend, RunsSweeps):
+            for job in jobs:
+                if job.kind == SWEEP:
+                    self._wait(job, self._follow_or_why_not(job, backend, backend))
+            jobs = [job for job in jobs if job.kind != SWEEP]
         # Read first: a task that has been started in between then counts twice, and never not at all.
         starting = {job.id: job for job in list(self._starting.values())}
         turns = Turns(backend, self._backends.config, self._history)
@@ -170,8 +176,69 @@ class Scheduler:
             turns = Turns(backend, self._backends.config, self._history)
             self._tasks.finalize(turns.ended, backend)
             for job in sweeps:
-                if not settle(job.id, self._history):
+                if isinstance(backend, RunsSweeps):
+                    if not waits_for_submission(job.id):
+                        self._wait(job, self._follow_or_why_not(job, backend, backend))
+                elif not settle(job.id, self._history):
                     self._stop_closed(job, backend)
+
+    def _follow_or_why_not(
+        self, job: QueuedJob, backend: Backend, engine: RunsSweeps
+    ) -> str | None:
+        try:
+            return self._follow(job, backend, engine)
+        except StokeError as error:
+            return error.what  # Other jobs may be elsewhere, on another cluster.
+
+    def _follow(self, job: QueuedJob, backend: Backend, engine: RunsSweeps) -> str | None:
+        """Submit or follow a sweep whose tasks its engine starts; return what it waits for."""
+        grace = self._backends.config.stop_grace
+        if not waits_for_submission(job.id):
+            return follow_sweep(job.id, backend, engine, self._history, grace)
+        waits = self._waits_for_others(job)
+        if waits is not None or not self._queue.has(job.id):
+            return waits
+        with submitting(job.id, wait=False) as alone:
+            sweep = self._sweeps.get(job.id)
+            if not alone or sweep is None or not self._queue.has(job.id):
+                return None
+            if sweep.closed is not None:
+                withdraw_sweep(job.id, backend, self._history)
+                return None
+            record = self._history.get(job.id)
+            try:
+                # The engine may have the sweep from now on, also if this process is killed.
+                self._history.update(job.id, state=JobState.STARTING)
+                scope = self._backends.config.scopes.get(job.scope)
+                delivery, plan = load_plan(job.id, self._history, scope.slots if scope else None)
+                delivery = replace(delivery, inputs=self._inputs_of(job))
+                engine.submit_sweep(delivery, plan)
+            except UnsettledSubmitError as error:
+                return error.what  # Submitting it again is safe.
+            except StokeError as error:
+                try:
+                    backend.inspect(job.id)
+                except EngineError as unreachable:
+                    if record is not None:
+                        self._history.update(job.id, state=record.state)
+                    return unreachable.what
+                self._give_up_sweep(job, error.what, error.hint)
+                return None
+            except Exception as error:
+                _log.exception("queue: the sweep %s failed to start", job.id)
+                self._give_up_sweep(job, f"{backend.name}: {type(error).__name__}: {error}", None)
+                return None
+            drop_delivery(job.id)
+            if delivery.project is not None:
+                delivery.project.remove_pack()
+            self._has_started = True
+        return None
+
+    def _give_up_sweep(self, job: QueuedJob, what: str, hint: str | None) -> None:
+        """End a sweep that its engine does not take. The caller holds its submit lock."""
+        self._history.add_note(job.id, Note("error", what, hint))
+        never_started(job.id, what, self._history)
+        record_failure(self._history, job.id, what)
 
     def _stop_closed(self, job: QueuedJob, backend: Backend) -> bool:
         """Stop the tasks of a sweep that starts no more of them; return whether it is such a one."""

@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stoke.delivery.stored_delivery import drop_delivery, load_delivery
+from stoke.backend.capabilities import RunsSweeps
+from stoke.delivery.stored_delivery import delivery_file, drop_delivery, load_delivery
 from stoke.errors import RequestError, StokeError
 from stoke.history.job import SWEEP, JobState
 from stoke.history.queue import JobQueue
@@ -39,12 +40,6 @@ class SweepRequest:
 
 def check_sweep(spec: JobSpec, sweep: SweepRequest, backend: Backend) -> None:
     """Raise `RequestError` for a request that cannot be that of a sweep."""
-    if backend.capabilities.pods:
-        raise RequestError(
-            "each",
-            f"the {backend.name} backend runs no sweeps",
-            "run the sweep on this machine or in containers: -b local, -b docker",
-        )
     if spec.shell:
         raise RequestError("shell", "cannot be the request of a sweep")
     if spec.hold is not None:
@@ -56,6 +51,8 @@ def check_sweep(spec: JobSpec, sweep: SweepRequest, backend: Backend) -> None:
             "run its failed tasks again once it has ended: stoke rerun SWEEP --failed",
         )
     check_templates(spec.args, sweep.table.names)
+    if isinstance(backend, RunsSweeps):
+        backend.check_sweep(spec, sweep.table.rows, sweep.max_fails)
 
 
 def submit_sweep(
@@ -127,7 +124,7 @@ def settle(sweep_id: str, history: History) -> bool:
 
 def _begin(sweep: Sweep, history: History) -> None:
     job = history.get(sweep.id)
-    if job is not None and job.state is JobState.QUEUED:
+    if job is not None and job.state in (JobState.QUEUED, JobState.STARTING):
         first = Sweeps(history).first_start(sweep.id)
         history.update(sweep.id, state=JobState.RUNNING, started_at=first)
 
@@ -151,6 +148,12 @@ def _result(sweep: Sweep, counts: TaskCounts) -> dict[str, object]:
         "reason": "; ".join(told) or None,
         "finished_at": time.time(),
     }
+
+
+def waits_for_submission(sweep_id: str) -> bool:
+    """Whether an engine that runs whole sweeps does not have this one yet: its delivery is dropped once
+    it does."""
+    return delivery_file(sweep_id).exists()
 
 
 def tasks_to_remove(job: Job, history: History) -> Iterator[Job]:

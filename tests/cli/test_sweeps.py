@@ -474,7 +474,7 @@ def test_bad_input_is_refused_before_anything_is_built(
         assert history.list(tasks=True) == []
 
 
-def test_the_hints_of_refused_sweeps(lab: Lab) -> None:
+def test_the_hints_of_refused_sweeps(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def hint(*words: str) -> str:
         done = lab.stoke("run", "-q", *words)
         assert done.returncode == 2
@@ -487,6 +487,7 @@ def test_the_hints_of_refused_sweeps(lab: Lab) -> None:
         hint("--each", "n=1", "-c", "1", "--", "{m}"), "for the text itself write {{}}"
     )
     assert lab.stoke("run", "-q", "--each", "n=1", "-c", "1", "--", f"{{{text}}}").returncode == 0
+    monkeypatch.setenv("STOKE_ARGO__BY_TEMPLATE", "true")
     argo = hint("-b", "argo", "--each", "n=1", "-c", "1")
     retries = hint("--retries", "2", "--each", "n=1,2", "-c", "1")
     template = "run its failed tasks again once it has ended: stoke rerun SWEEP --failed"

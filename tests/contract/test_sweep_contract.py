@@ -1,81 +1,31 @@
-"""Sweeps, on every backend that runs them."""
+"""Sweeps, on every backend."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from stoke.backend.pool import Backends
-from stoke.errors import RequestError
 from stoke.history.database import History
-from stoke.history.job import Job, JobState
-from stoke.history.queue import JobQueue, Placement
-from stoke.history.sweeps import Sweeps, Task
+from stoke.history.job import JobState
+from stoke.history.queue import JobQueue
+from stoke.history.sweeps import Sweeps
 from stoke.jobs.control import remove, stop
-from stoke.jobs.prepare import prepare
 from stoke.jobs.refresh import refresh
-from stoke.jobs.scheduler_process import wake_scheduler
 from stoke.jobs.sweep_report import last_line
-from stoke.jobs.sweeps import SweepRequest, check_sweep, submit_sweep
-from stoke.request.sweep_values import make_table, parse_each
 from tests.lab import Lab, until
 from tests.package_index import PackageIndex
+from tests.sweeps import end_scheduler, over, submit, sweep_of
 
 
 @pytest.fixture(autouse=True)
 def end_of_scheduler(lab: Lab) -> Iterator[None]:
     yield
-    with History() as history:
-        JobQueue(history).pause([lab.backend.name])
-    command = [sys.executable, "-P", "-m", "stoke.jobs.scheduler"]
-    subprocess.run(command, env=os.environ, timeout=120)
-
-
-def sweep_of(*each: str, max_parallel: int | None = None) -> SweepRequest:
-    return SweepRequest(make_table([parse_each(one) for one in each], in_pairs=False), max_parallel)
-
-
-def submit(lab: Lab, code: str, sweep: SweepRequest, **fields: Any) -> Job:
-    request = lab.request(code, **fields)
-    with History() as history:
-        check_sweep(request.spec, sweep, lab.backend)
-        job = submit_sweep(prepare(request, lab.backend, history), sweep, history, Placement())
-        wake_scheduler(history)
-        return job
-
-
-def over(lab: Lab, job: Job) -> tuple[Job, list[Task]]:
-    """The sweep and its tasks after its end."""
-    backends = Backends(lab.config)
-    with History() as history:
-
-        def is_over() -> bool:
-            found = history.get(job.id)
-            assert found is not None
-            (fresh,) = refresh([found], backends, history)
-            return fresh.state.finished
-
-        until(is_over, f"the end of {job.id}", 180)
-        found = history.get(job.id)
-        assert found is not None
-        return found, list(Sweeps(history).tasks(Sweeps(history).of(found)))
-
-
-def skip_without_sweeps(lab: Lab) -> None:
-    if lab.backend.capabilities.pods:
-        with pytest.raises(RequestError) as caught:
-            check_sweep(lab.request("1").spec, sweep_of("n=1"), lab.backend)
-        assert caught.value.why == f"the {lab.backend.name} backend runs no sweeps"
-        pytest.skip("it refuses sweeps")
+    end_scheduler(lab)
 
 
 def test_a_sweep_runs_its_tasks_in_one_environment(lab: Lab) -> None:
-    skip_without_sweeps(lab)
     index = PackageIndex(lab.address)
     index.add("alpha", "1.0")
     try:
@@ -112,7 +62,6 @@ def test_a_sweep_runs_its_tasks_in_one_environment(lab: Lab) -> None:
 
 
 def test_a_sweep_is_stopped(lab: Lab) -> None:
-    skip_without_sweeps(lab)
     job = submit(lab, "import time; time.sleep(600)", sweep_of("n=1..5", max_parallel=1))
     with History() as history:
 
