@@ -2,6 +2,10 @@
 
 The overhead of a task is what it takes beyond a bare start of the same interpreter, both with as many
 at once as there are slots.
+
+With `STOKE_TEST_KUBECONFIG`, also a sweep on a cluster: from the start of the command to its end,
+beside a Workflow of the same pods that is created by hand, from its creation to its end. It uses the
+bundle of an earlier sweep. Few tasks run at once, so that the node is not overloaded.
 """
 
 from __future__ import annotations
@@ -14,9 +18,13 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
-from bench.measure import STOKE, own_home, seconds
+from backends.argo.cluster import METADATA_ONE, Cluster, workflows_path
+from backends.argo.status import is_over
+from bench.argo import IMAGE, KUBECONFIG, NAMESPACE, SERVICE_ACCOUNT
+from bench.measure import STOKE, own_home, pairs, report, seconds
 
 TASKS = 1_000
 MANY = 10_000
@@ -24,6 +32,10 @@ OVERHEAD = 0.005
 SUBMIT_SECONDS = 2.0
 SUBMIT_BYTES = 100e6
 UNFOLD = 0.1
+ON_CLUSTER = 40
+AT_ONCE = 4
+CLUSTER_RATIO = 1.05
+CLUSTER_PAIRS = 3
 
 
 def _say(what: str, figure: str, limit: str, reached: bool) -> None:
@@ -104,9 +116,45 @@ def unfold() -> None:
          f"{UNFOLD * 1000:.0f} ms", middle <= UNFOLD)  # fmt: skip
 
 
+def on_cluster(env: dict[str, str]) -> None:
+    settings = {
+        "KUBECONFIG": KUBECONFIG,
+        "NAMESPACE": NAMESPACE,
+        "SERVICE_ACCOUNT": SERVICE_ACCOUNT,
+    }
+    env = env | {f"STOKE_ARGO__{name}": value for name, value in settings.items() if value}
+    env |= {"STOKE_ARGO__CACHE": "none"}
+    command = [STOKE, "run", "-q", "-b", "argo", "--image", IMAGE, "--no-cache"]
+    command += ["--each", f"n=1..{ON_CLUSTER}", "--max-parallel", str(AT_ONCE), "-c", "pass"]
+    with closing(Cluster(context=None, namespace=NAMESPACE, kubeconfig=KUBECONFIG)) as cluster:
+        done = subprocess.run([*command, "--json"], env=env, capture_output=True, check=True)
+        made = cluster.request(
+            "GET", workflows_path(cluster.namespace, json.loads(done.stdout)["id"])
+        )
+        manifest = {name: made[name] for name in ("apiVersion", "kind", "spec")}
+
+        def by_hand() -> float:
+            about = {"generateName": "by-hand-"}
+            start = time.perf_counter()
+            path = workflows_path(cluster.namespace)
+            created = cluster.request("POST", path, body={**manifest, "metadata": about})
+            while not is_over(created):
+                time.sleep(0.05)
+                one = workflows_path(cluster.namespace, created["metadata"]["name"])
+                created = cluster.request("GET", one, accept=METADATA_ONE)
+            return time.perf_counter() - start
+
+        ours, theirs, ratio = pairs(lambda: seconds(command, env), by_hand, CLUSTER_PAIRS)
+    claim = f"sweep: {ON_CLUSTER} tasks in one Workflow, and such a Workflow by hand"
+    report(claim, ours, theirs, ratio, CLUSTER_RATIO)
+
+
 def main() -> None:
     unfold()
     with own_home() as env:
         many(env)
     with own_home() as env:
         overhead(env)
+    if KUBECONFIG is not None:
+        with own_home() as env:
+            on_cluster(env)
