@@ -52,7 +52,19 @@ _CONDITION = {
     "message": str,
     "lastTransitionTime": _is_time,
 }
-_NODE = {"message": str, "hostNodeName": str, "outputs": {"exitCode": str}}
+NODES: Shape = {
+    EACH: {
+        "name": str,
+        "type": str,
+        "phase": str,
+        "message": str,
+        "hostNodeName": str,
+        "startedAt": _is_time,
+        "finishedAt": _is_time,
+        "outputs": {"exitCode": str},
+    }
+}
+"""The nodes of a workflow."""
 _STATUS = {
     # Of pods and workflows.
     "phase": str,
@@ -62,7 +74,8 @@ _STATUS = {
     "conditions": [_CONDITION],
     "initContainerStatuses": [_CONTAINER_STATUS],
     "containerStatuses": [_CONTAINER_STATUS],
-    "nodes": {EACH: _NODE},
+    "nodes": NODES,
+    "compressedNodes": str,
     # Of the cluster's nodes, and of access reviews.
     "allocatable": _TEXTS,
     "allowed": bool,

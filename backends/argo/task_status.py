@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from backends.argo.names import COMPLETED, PHASE, labels_of
+from backends.argo.shapes import NODES
 from backends.argo.status import Object, is_over
 from backends.argo.task_names import node_id, number_in, number_of, workflow_of
+from stoke.files.shapes import checked
 from stoke.files.untrusted import parse_json
 
 MOST_NODES = 64 * 1024**2
@@ -26,24 +28,24 @@ def nodes_of(workflow: Object) -> Mapping[str, Any]:
     pods.
     """
     status = workflow.get("status") or {}
-    nodes = status.get("nodes")
+    nodes: Mapping[str, Any] = status.get("nodes") or {}
     packed = status.get("compressedNodes")
-    if not nodes and isinstance(packed, str):
-        try:
-            decoder = zlib.decompressobj(_GZIP)
-            nodes = parse_json(decoder.decompress(base64.b64decode(packed), MOST_NODES))
-        except (ValueError, zlib.error):
-            nodes = None
-    return nodes if isinstance(nodes, Mapping) else {}
+    if nodes or not packed:
+        return nodes
+    try:
+        unpacked = zlib.decompressobj(_GZIP).decompress(base64.b64decode(packed), MOST_NODES)
+        return checked(parse_json(unpacked), NODES)  # type: ignore[no-any-return]
+    except (ValueError, zlib.error):
+        return {}
 
 
 def started_tasks(workflow: Object) -> int:
     """Return how many tasks Argo has started. It starts them in their order."""
     sweep_id = workflow["metadata"]["name"]
     numbers = (
-        number_in(str(node.get("name")), sweep_id)
+        number_in(node.get("name", ""), sweep_id)
         for node in nodes_of(workflow).values()
-        if isinstance(node, Mapping) and node.get("type") == "Pod" and not _was_prevented(node)
+        if node.get("type") == "Pod" and not _was_prevented(node)
     )
     return max((number for number in numbers if number is not None), default=0)
 
@@ -51,7 +53,7 @@ def started_tasks(workflow: Object) -> int:
 def _was_prevented(node: Mapping[str, Any]) -> bool:
     """Whether Argo created no pod because the workflow was being stopped: it then makes a failed node
     of each task that is left (workflow/controller/workflowpod.go)."""
-    stopped = str(node.get("message") or "").startswith(PREVENTED)
+    stopped = node.get("message", "").startswith(PREVENTED)
     return node.get("phase") == "Failed" and stopped and not node.get("hostNodeName")
 
 
@@ -68,7 +70,7 @@ def as_job(workflow: Object, job_id: str, pod: Object | None = None) -> dict[str
         node = {"phase": "Failed", "message": "the sweep ended before Argo started this task"}
     over = node.get("phase") in OVER
     labels = {**labels_of(workflow), COMPLETED: "true" if over else "false"}
-    labels[PHASE] = str(node.get("phase") or "Running")
+    labels[PHASE] = node.get("phase") or "Running"
     created = node.get("startedAt") or workflow["metadata"].get("creationTimestamp")
     if pod is not None:
         created = pod["metadata"].get("creationTimestamp")
