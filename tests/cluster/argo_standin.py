@@ -13,9 +13,10 @@ It imitates, as measured with Argo Workflows 4.1:
   that it has not yet dealt with. So a job's pod is over long before its workflow is
 - phase, message, labels and nodes of the workflow; task results that the pod's own service account
   reports, and a workflow that fails where it may not
+- CronWorkflows (argo_cron.py)
 - `spec.shutdown`, deadlines, podGC, ttlStrategy, pods that a user deleted
 
-It is not Argo: what it has no notion of (argo_pod.UNKNOWN_*, expressions, cron schedules, archives,
+It is not Argo: what it has no notion of (argo_pod.UNKNOWN_*, expressions, archives,
 offloading, retries) fails the workflow with a message that says "stand-in". The same tests run,
 unchanged, against a cluster with Argo.
 """
@@ -36,6 +37,7 @@ from typing import Any
 import urllib3
 
 from tests.cluster.api import Api, ApiError, Object
+from tests.cluster.argo_cron import CronWorkflows
 from tests.cluster.argo_pod import PREFIX, entry_template, make_pod
 from tests.cluster.argo_reading import ended_at, exit_code, outcome, pending_reason
 from tests.cluster.argo_spec import WORKFLOWS, check_references, merged_spec
@@ -76,6 +78,7 @@ class Standin(RunsSteps):
         self._api = api
         self._workflows: dict[Key, Object] = {}
         self._pods: dict[Key, Object] = {}
+        self._crons = CronWorkflows(api)
         self._queue = WorkQueue()
         self._done: set[str] = set()
         """Uids of pods whose cleaning up is under way."""
@@ -84,9 +87,11 @@ class Standin(RunsSteps):
         selector = {"labelSelector": f"{PREFIX}workflow"}
         for path, query, take in (
             (f"{WORKFLOWS}/workflows", {}, self._take_workflow),
+            (f"{WORKFLOWS}/cronworkflows", {}, self._crons.take),
             ("/api/v1/pods", selector, self._take_pod),
         ):
             threading.Thread(target=self._watch, args=(path, query, take), daemon=True).start()
+        self._crons.start()
         while True:
             key = self._queue.next()
             try:
