@@ -174,7 +174,13 @@ def api(real_cluster: TestCluster) -> Iterator[Cluster]:
 def cluster_cleanup(real_cluster: TestCluster) -> Iterator[Callable[[str], None]]:
     """Call it with a scope: what is in the cluster of it, and of scopes whose names begin with it and a
     hyphen, is gone after the test, however that went."""
-    from backends.argo.cluster import METADATA_LIST, ApiError, resource_path, workflows_path
+    from backends.argo.cluster import (
+        METADATA_LIST,
+        WORKFLOWS,
+        ApiError,
+        resource_path,
+        workflows_path,
+    )
     from backends.argo.names import OURS, labels_of
 
     scopes: list[str] = []
@@ -182,6 +188,7 @@ def cluster_cleanup(real_cluster: TestCluster) -> Iterator[Callable[[str], None]
     api = real_cluster.connect()
     namespace = api.namespace
     for path in (
+        resource_path(WORKFLOWS, namespace, "cronworkflows"),
         workflows_path(namespace),
         resource_path("v1", namespace, "configmaps"),
         resource_path("v1", namespace, "persistentvolumeclaims"),

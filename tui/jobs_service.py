@@ -15,17 +15,21 @@ from dataclasses import dataclass, field, replace
 from stoke.backend import pool
 from stoke.config.model import Config
 from stoke.errors import EngineError, StokeError, WaitingError
+from stoke.files.debug import Logger
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from stoke.history.queue import JobQueue
 from stoke.history.usage import UsageCurves
 from stoke.jobs import refresh
+from stoke.jobs.engine_runs import find_runs
 from stoke.jobs.scheduler_process import wake_scheduler
 from stoke.jobs.submit_lock import is_being_submitted
 from stoke.jobs.tracker import Tracker
 from stoke.logs.fallback import LogLocations, UnsavedLogError
 from stoke.logs.progress_bar import current_bar
 from tui.jobs_snapshot import JobsSnapshot
+
+_log = Logger(__name__)
 
 NEWEST = 100
 """Jobs in a snapshot besides the unfinished ones."""
@@ -37,6 +41,7 @@ BUSY_SECONDS = 0.5
 IDLE_SECONDS = 2.0
 RETRY_SECONDS = 5.0
 OTHERS_SECONDS = 10.0
+RUNS_SECONDS = 60.0
 # A follower that cannot reach its engine reports that again within 30 s.
 FAILURE_SECONDS = 45.0
 
@@ -91,6 +96,7 @@ class JobsService:
     def start(self) -> None:
         threading.Thread(target=self._run, daemon=True, name="jobs").start()
         threading.Thread(target=self._adopt, daemon=True, name="adopt").start()
+        threading.Thread(target=self._find_runs, daemon=True, name="schedules").start()
 
     def close(self) -> None:
         """End the trackers within one second; the jobs continue."""
@@ -287,6 +293,16 @@ class JobsService:
             with self._lock:
                 self._failures[name] = _Failure(name, fault)
             self.refresh()
+
+    def _find_runs(self) -> None:
+        """Add the runs of schedules that engines begin, once a minute as schedules have them."""
+        while True:
+            try:
+                find_runs(self._history, self.backends)
+            except Exception:
+                _log.exception("the runs of schedules are unknown")
+            if self._closed.wait(RUNS_SECONDS):
+                return
 
 
 def _newest(history: History, before: list[Job]) -> list[Job]:

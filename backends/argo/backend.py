@@ -52,6 +52,8 @@ from backends.argo.pods import JobPods
 from backends.argo.refusals import why_never
 from backends.argo.resources import KubernetesResources
 from backends.argo.results import ArgoResults
+from backends.argo.run_names import labelled_id, schedule_of
+from backends.argo.schedules import ArgoSchedules
 from backends.argo.setup import preparations
 from backends.argo.start_timeline import StartTimeline
 from backends.argo.state import state_of, unnoticed_at
@@ -59,7 +61,7 @@ from backends.argo.status import epoch, has_started, is_over, terminated
 from backends.argo.submission import ArgoSubmission
 from backends.argo.sweep_watch import SweepWatch
 from backends.argo.sweeps import ArgoSweeps, end_pod
-from backends.argo.task_names import number_of, workflow_of
+from backends.argo.task_names import number_of
 from backends.argo.task_status import as_job
 from backends.argo.templates import spec_of
 from backends.argo.volumes import SHARED
@@ -95,7 +97,7 @@ _log = Logger(__name__)
 Object = dict[str, Any]
 
 
-class ArgoBackend(ArgoSubmission, ArgoSweeps, ArgoResults, WorkspaceMethods):
+class ArgoBackend(ArgoSubmission, ArgoSweeps, ArgoSchedules, ArgoResults, WorkspaceMethods):
     """Run jobs on a cluster. Creating an instance connects to nothing and imports neither kubernetes
     nor hera."""
 
@@ -280,12 +282,13 @@ class ArgoBackend(ArgoSubmission, ArgoSweeps, ArgoResults, WorkspaceMethods):
         for workflow in self._locations.current.resources.list_workflows(JOBS):
             labels = labels_of(workflow)
             name, scope = workflow["metadata"]["name"], labels.get(SCOPE)
-            if not scope or labels.get(JOB) != name:
+            if not scope or labels.get(JOB) != labelled_id(name):
                 continue  # A copy of our labels on another workflow.
             submitted = epoch(workflow["metadata"].get("creationTimestamp")) or 0.0
             self._locations.remember_found(name)
             read_spec = partial(self._public_spec, name)
-            found.append(FoundJob(name, scope, submitted, labels.get(NONCE), read_spec))
+            nonce, schedule_id = labels.get(NONCE), schedule_of(name)
+            found.append(FoundJob(name, scope, submitted, nonce, read_spec, schedule_id))
         return found
 
     def _why_absent(self) -> str:
@@ -298,7 +301,7 @@ class ArgoBackend(ArgoSubmission, ArgoSweeps, ArgoResults, WorkspaceMethods):
     def _metadata(self, job_id: str) -> Object | None:
         """Return the metadata of a job's workflow; None for a workflow that only has the job's name."""
         workflow = self._locations.of(job_id).resources.metadata(job_id)
-        ours = {MANAGED: "true", JOB: workflow_of(job_id)}
+        ours = {MANAGED: "true", JOB: labelled_id(job_id)}
         if workflow is None or not has_labels(workflow, ours):
             return None
         return workflow

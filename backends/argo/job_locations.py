@@ -86,17 +86,18 @@ class JobLocations:
                 self._by_job[job_id] = self._read(job_id)
             return self._by_job[job_id]
 
-    def remember(self, job_id: str) -> None:
-        """Store that a job is in the configured location."""
-        note = self.current.note()
-        (make_private(job_dir(job_id)) / NOTE).write_text(json.dumps(note))
+    def remember(self, job_id: str, location: JobLocation | None = None) -> None:
+        """Store that a job is in a location, by default the configured one."""
+        location = location or self.current
+        (make_private(job_dir(job_id)) / NOTE).write_text(json.dumps(location.note()))
         with self._lock:
-            self._by_job[job_id] = self.current
+            self._by_job[job_id] = location
 
-    def remember_found(self, job_id: str) -> None:
-        """Store that a job was found in the configured location, unless its location is known."""
+    def remember_found(self, job_id: str, location: JobLocation | None = None) -> None:
+        """Store that a job was found in a location (the configured one), unless its location is
+        known."""
         if not (job_dir(job_id) / NOTE).exists():
-            self.remember(job_id)
+            self.remember(job_id, location)
 
     def forget(self, job_id: str) -> None:
         with self._lock:

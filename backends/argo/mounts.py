@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from backends.argo import bundle
@@ -15,6 +15,8 @@ from stoke.request.mounts import parse_mount
 from stoke.request.spec import JobSpec
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108
+CARRIED_VOLUME = "carried"
+PARTS_VOLUME = "parts"
 NOT_MOUNTED = ""
 """The mount path of a volume of which only folders are mounted."""
 OWN_NAMESPACE = "{{workflow.namespace}}"
@@ -71,8 +73,21 @@ def job_volumes(
         # Without a cache, /nix belongs to the job and is deleted with it.
         volumes.append(("nix", NIX, {"emptyDir": {}}))
     if carrier:
-        volumes.append(("carried", bundle.CARRIED, _bundle_volume(carrier, bundle_name)))
+        volumes.append((CARRIED_VOLUME, bundle.CARRIED, _bundle_volume(carrier, bundle_name)))
     return volumes
+
+
+def mounted_objects(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give the resource and the name of each object of a workflow's own that its pod mounts: its
+    bundle, and the parts of long files."""
+    for volume in spec.get("volumes") or ():
+        if volume["name"] == CARRIED_VOLUME and "secret" in volume:
+            yield "secrets", volume["secret"]["secretName"]
+        elif volume["name"] == CARRIED_VOLUME:
+            yield "configmaps", volume["configMap"]["name"]
+        elif volume["name"] == PARTS_VOLUME:
+            for source in volume["projected"]["sources"]:
+                yield "configmaps", source["configMap"]["name"]
 
 
 def claim_volumes(spec: JobSpec, argo: ArgoConfig) -> list[tuple[str, str, dict[str, Any]]]:

@@ -16,15 +16,16 @@ from stoke.errors import EngineError
 from stoke.files.shapes import ShapeError, checked
 
 
-def owner_of(workflow: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an owner reference, so that an object is deleted together with the workflow."""
+def owner_of(workflow: Mapping[str, Any], kind: str = "Workflow") -> dict[str, Any]:
+    """Return an owner reference, so that an object is deleted together with the workflow, or with the
+    CronWorkflow."""
     try:
         about = checked(workflow, IDENTIFIED)["metadata"]
     except ShapeError as error:
-        raise EngineError(f"the cluster created a workflow without an identity: {error}") from error
+        raise EngineError(f"the cluster created a {kind} without an identity: {error}") from error
     return {
         "apiVersion": workflow["apiVersion"],
-        "kind": "Workflow",
+        "kind": kind,
         "name": about["name"],
         "uid": about["uid"],
     }
@@ -50,3 +51,20 @@ SHUTDOWN: dict[str, Any] = {
 def give_up_patch(why: str) -> dict[str, Any]:
     """Return the merge patch that stops a workflow whose pod cannot start."""
     return {"metadata": {"annotations": {GAVE_UP: why}}, "spec": {"shutdown": "Terminate"}}
+
+
+def begin_schedule_patch() -> dict[str, Any]:
+    """Return the merge patch for a CronWorkflow whose bundle object now exists."""
+    return {**DELIVERED, **suspend_patch(False)}
+
+
+def suspend_patch(suspend: bool) -> dict[str, Any]:
+    """Return the merge patch that has a CronWorkflow begin no runs, or begin them again."""
+    return {"spec": {"suspend": suspend}}
+
+
+def without_owner(run: Mapping[str, Any], cron: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch for a run that outlives its CronWorkflow."""
+    owners = run["metadata"].get("ownerReferences") or ()
+    others = [one for one in owners if one.get("uid") != cron["metadata"]["uid"]]
+    return {"metadata": {"ownerReferences": others or None}}

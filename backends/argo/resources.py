@@ -8,6 +8,7 @@ from typing import Any
 from backends.argo.cluster import (
     METADATA_LIST,
     METADATA_ONE,
+    WORKFLOWS,
     ApiError,
     Cluster,
     pods_path,
@@ -50,10 +51,14 @@ class KubernetesResources:
         found: list[Object] = listed.get("items") or []
         return found
 
-    def list_workflows(self, selector: str) -> Iterator[Object]:
-        """Give the metadata of the workflows with these labels."""
-        # From the server's cache, which may lag by milliseconds but takes a tenth of the time.
-        query = {"labelSelector": selector, "limit": PAGE, "resourceVersion": "0"}
+    def list_workflows(self, selector: str, cached: bool = True) -> Iterator[Object]:
+        """Give the metadata of the workflows with these labels.
+
+        From the server's cache, which may lag by milliseconds but takes a tenth of the time, unless not
+        `cached`.
+        """
+        query = {"labelSelector": selector, "limit": PAGE}
+        query |= {"resourceVersion": "0"} if cached else {}
         path = workflows_path(self._cluster.namespace)
         for _ in range(MOST_PAGES):
             page = self._cluster.request("GET", path, query=query, accept=METADATA_LIST)
@@ -116,9 +121,9 @@ class KubernetesResources:
             return 0 if error.status == 409 else None
         return 0
 
-    def add_owner(self, config_map: str, owner: Mapping[str, Any]) -> bool:
+    def add_owner(self, name: str, owner: Mapping[str, Any], resource: str = "configmaps") -> bool:
         """Keep a ConfigMap for as long as `owner` exists, too; return whether it is there."""
-        path = resource_path("v1", self._cluster.namespace, "configmaps", config_map)
+        path = resource_path("v1", self._cluster.namespace, resource, name)
         changes = {"metadata": {"ownerReferences": [dict(owner)]}}
         try:
             self._cluster.request(
@@ -133,11 +138,8 @@ class KubernetesResources:
     def create(self, resource: str, body: Object, seconds: float = 10) -> Object:
         """Create an object and return its metadata."""
         namespace = self._cluster.namespace
-        path = (
-            workflows_path(namespace)
-            if resource == "workflows"
-            else resource_path("v1", namespace, resource)
-        )
+        api = WORKFLOWS if resource in ("workflows", "cronworkflows") else "v1"
+        path = resource_path(api, namespace, resource)
         made: Object = self._cluster.request(
             "POST", path, body=body, accept=METADATA_ONE, timeout=seconds
         )
@@ -161,7 +163,37 @@ class KubernetesResources:
         )
 
     def delete_secret(self, name: str) -> None:
-        self._delete(resource_path("v1", self._cluster.namespace, "secrets", name), {})
+        self.delete("secrets", name)
+
+    def delete(self, resource: str, name: str) -> None:
+        """Delete an object of the core, such as a ConfigMap."""
+        self._delete(resource_path("v1", self._cluster.namespace, resource, name), {})
+
+    def cron_workflow(self, name: str) -> Object | None:
+        return self._get(self._cron_path(name))
+
+    def patch_cron_workflow(self, name: str, changes: Object) -> bool:
+        """Patch a CronWorkflow; return whether it is there."""
+        try:
+            self._cluster.request(
+                "PATCH",
+                self._cron_path(name),
+                body=changes,
+                content_type=MERGE,
+                accept=METADATA_ONE,
+            )
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return False
+        return True
+
+    def delete_cron_workflow(self, name: str) -> None:
+        """Delete a CronWorkflow and everything that only it owns."""
+        self._delete(self._cron_path(name), {"propagationPolicy": "Background"})
+
+    def _cron_path(self, name: str) -> str:
+        return resource_path(WORKFLOWS, self._cluster.namespace, "cronworkflows", name)
 
     def delete_pod(self, job_id: str, grace: int) -> None:
         """Delete a job's pod with `grace` seconds between SIGTERM and SIGKILL; 0 deletes it at once."""

@@ -20,7 +20,8 @@ from backends.argo.cluster import Cluster
 from backends.argo.housekeeping import lines_of_workflow
 from backends.argo.names import claim_name, labels_of
 from backends.argo.resources import KubernetesResources
-from backends.argo.task_names import TEMPLATE, number_of, workflow_of
+from backends.argo.run_names import labelled_id
+from backends.argo.task_names import TEMPLATE, number_of
 from backends.argo.task_status import as_job
 from backends.argo.templates import spec_of
 from backends.argo.workflow import make_housekeeping
@@ -213,7 +214,7 @@ def find_results(
     argo = config.argo
     workflow = None if argo.cache == "none" else location.resources.workflow(job_id)
     scope = labels_of(workflow).get(SCOPE) if workflow else None
-    if workflow is None or not scope or labels_of(workflow).get(JOB) != workflow_of(job_id):
+    if workflow is None or not scope or labels_of(workflow).get(JOB) != labelled_id(job_id):
         return None
     is_task = number_of(job_id) is not None
     image = argo.image or (_image_of_tasks if is_task else _image_in)(workflow) or PUBLIC_IMAGE

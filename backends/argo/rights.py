@@ -53,6 +53,20 @@ USER = (
         "the time to pull an image counts as start, and a second run of the code may go unnoticed",
     ),
 )
+SCHEDULES = (
+    Right(
+        ARGO,
+        "cronworkflows",
+        ("create", "get", "list", "patch", "delete"),
+        "stoke schedule cannot run jobs here",
+    ),
+    Right(
+        "",
+        "secrets",
+        ("patch",),
+        "a schedule with secrets cannot be removed while one of its jobs runs",
+    ),
+)
 CLAIMS = Right(
     "",
     "persistentvolumeclaims",
@@ -73,7 +87,8 @@ EXECUTOR = Right(ARGO, "workflowtaskresults", ("create", "patch"))
 def of_user(argo: ArgoConfig) -> tuple[Right, ...]:
     """Return the rights of a user who submits jobs, by the configuration."""
     claims = (CLAIMS, DELETE_CLAIMS) if argo.cache in ("claim", "shared-claim") else ()
-    return (*USER, *claims, *((TEMPLATES,) if argo.by_template else ()))
+    # By template, there are no schedules.
+    return (*USER, *claims, *((TEMPLATES,) if argo.by_template else SCHEDULES))
 
 
 def rules(rights: tuple[Right, ...]) -> list[dict[str, list[str]]]:

@@ -17,6 +17,7 @@ from typing import Any
 from backends.argo import bundle
 from backends.argo.mounts import (
     OWN_NAMESPACE,
+    PARTS_VOLUME,
     cache_volumes,
     claim_volumes,
     job_volumes,
@@ -112,9 +113,10 @@ def make_job(
     node: str | None = None,
     ca_bundle: tuple[Chunk, ...] = (),
     sweep: SweepPlan | None = None,
+    recurs: bool = False,
 ) -> JobManifests:
     """Return the manifests of a job, or of a sweep. It runs on `node`, if one is named, because its
-    workspace is there.
+    workspace is there. With `recurs`, they are those of all runs of a schedule.
 
     `nodes` have the environment already and are preferred, not required. With `reads` the job
     mounts its cache read-only, and need not wait for jobs that write to it. `ca_bundle` are the chunks
@@ -194,7 +196,8 @@ def make_job(
     labels |= {KIND: SWEEP_KIND} if sweep else {}
     labels |= {READS_CACHE_ONLY: "true"} if reads else {}
     labels |= {AT_MOST_ONCE: "true"} if argo.at_most_once else {}
-    labels |= {BUNDLE_KIND: kind.lower()} if kind else {}
+    # Runs of a schedule share the bundle, which is not deleted with one of them.
+    labels |= {BUNDLE_KIND: kind.lower()} if kind and not recurs else {}
     variables: dict[str, str] = {} if kind else {bundle.VARIABLE: bundle.as_text(packed)}
     if sweep is not None:
         variables[NUMBER_VARIABLE] = NUMBER
@@ -208,7 +211,9 @@ def make_job(
         )
     volumes = job_volumes(spec.scope, caches, bool(spec.system), kind, delivery.job_id, argo)
     volumes.append(shared_memory(spec.shm_size))
-    own_folder = delivery.job_id if sweep is None else f"{delivery.job_id}-{NUMBER}"
+    own_folder = WORKFLOW_NAME if recurs else delivery.job_id
+    if sweep is not None:
+        own_folder += f"-{NUMBER}"
     added, folders = results_mount(spec.scope, caches, own_folder, argo, reads=reads)
     volumes += added
     volumes += claim_volumes(spec, argo)
@@ -219,7 +224,7 @@ def make_job(
     if spec.mounts:
         variables[MOUNT_ROOT] = "/"
     if chunks:
-        volumes.append(("parts", bundle.PARTS, volume_of(chunks)))
+        volumes.append((PARTS_VOLUME, bundle.PARTS, volume_of(chunks)))
     shape = PodShape(
         deadline=None
         if spec.timeout is None
@@ -246,7 +251,7 @@ def make_job(
         image=spec.image or argo.image or PUBLIC_IMAGE,
         variables=variables,
         volumes=volumes,
-        waits=kind is not None or bool(chunks),
+        waits=(kind is not None or bool(chunks)) and not recurs,
         own_labels=spec.labels,
         own_annotations=spec.annotations,
         folders=folders,
@@ -470,6 +475,8 @@ def _refuse_templates(workflow: Any, field: str = "workflow") -> None:
     if isinstance(workflow, str):
         # Paths of caches are ours: validated names and this one tag.
         rest = workflow.replace(OWN_NAMESPACE, "") if field.endswith(".hostPath.path") else workflow
+        if field.endswith(".subPath"):
+            rest = rest.replace(WORKFLOW_NAME, "")
         if _NUMBERED.search(field):
             rest = rest.replace(NUMBER, "").replace(ITEM, "")
         if "{{" in rest and rest != OWN_WORKFLOW:

@@ -245,6 +245,8 @@ class FoundJob:
     submitted_at: float
     nonce: str | None = None
     read_spec: Callable[[], bytes | None] = lambda: None
+    schedule_id: str | None = None
+    """The schedule that it is a run of (`stoke.backend.capabilities.RunsSchedules`)."""
 
 
 CACHE_KINDS = ("python", "system")

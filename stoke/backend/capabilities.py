@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from stoke.errors import EngineError
 
 if TYPE_CHECKING:
-    from stoke.backend.api import Delivery
+    from stoke.backend.api import Delivery, FoundJob
     from stoke.request.spec import JobSpec
 
 
@@ -175,6 +175,62 @@ class RunsSweeps(Protocol):
     def sweep_progress(self, sweep_id: str) -> SweepProgress:
         """Return how far a sweep is. From then on its tasks are asked for all at once, until `release`
         or `remove`."""
+
+
+@dataclass(frozen=True)
+class SchedulePlan:
+    """When an engine begins the runs of a schedule."""
+
+    cron: str
+    """The five fields of a cron expression in digits, Sunday as 0. A field of days that is `*` allows
+    every day. If neither is, a day that is in one of them is enough."""
+    timezone: str
+    """A name of the tz database."""
+
+
+@dataclass(frozen=True)
+class EngineSchedule:
+    """What an engine tells of a schedule."""
+
+    paused: bool
+    problem: str | None = None
+    """Why it can begin no run."""
+
+
+@runtime_checkable
+class RunsSchedules(Protocol):
+    """The engine begins the runs of a schedule itself, also while no program of ours runs.
+
+    A schedule has an id as jobs have; the id of each of its runs begins with it. Runs are jobs like any
+    other. The engine begins none while an earlier one has not ended.
+    """
+
+    def check_schedule(self, spec: JobSpec) -> None:
+        """Raise `RequestError` for a request that cannot be a schedule's. Connects to nothing."""
+
+    def create_schedule(self, delivery: Delivery, plan: SchedulePlan) -> None:
+        """Begin runs of this delivery from now on. Its `job_id` is the id of the schedule, and its pack
+        is left where it is.
+
+        Also replaces what the engine has of this schedule, if that is incomplete. Nothing is left after
+        an error.
+        """
+
+    def schedule(self, schedule_id: str) -> EngineSchedule | None:
+        """Return the state of a schedule; None if the engine does not have it, or not all of it."""
+
+    def pause_schedule(self, schedule_id: str, paused: bool) -> bool:
+        """Begin no runs, or begin them again; return whether the engine has the schedule."""
+
+    def begin_run(self, schedule_id: str) -> FoundJob:
+        """Begin a run now. `EngineError` if the engine does not have the schedule."""
+
+    def schedule_runs(self, schedule_ids: Sequence[str]) -> list[FoundJob]:
+        """Return the runs that the engine has of these schedules, also of removed ones, apart from
+        those that were released."""
+
+    def remove_schedule(self, schedule_id: str) -> None:
+        """Remove a schedule, and leave its runs. One that the engine does not have is no error."""
 
 
 class EntryKind(StrEnum):

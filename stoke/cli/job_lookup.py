@@ -28,13 +28,38 @@ def open_history() -> History:
 def find_job(history: History, prefix: str) -> Job:
     """Return the only job whose id begins with `prefix`; the error suggests similar names."""
     try:
-        return history.find(prefix)
+        return _find(history, prefix)
     except UnknownJobError as error:
         if error.what.startswith("no job"):
             near = _near(history, prefix)
             if near:
                 raise UnknownJobError(error.what, f"did you mean: {', '.join(near)}?") from None
         raise
+
+
+def _find(history: History, prefix: str) -> Job:
+    """Find a job, also one that an engine has begun for a schedule and the history does not have."""
+    try:
+        return history.find(prefix)
+    except UnknownJobError:
+        if not find_engine_runs(history):
+            raise
+    return history.find(prefix)
+
+
+def find_engine_runs(history: History, seconds: float | None = None) -> bool:
+    """Add the runs of schedules that engines have begun to the history; print what went wrong. Return
+    whether any engine has a schedule, without which nothing is imported or asked."""
+    from stoke.history.engine_schedules import EngineSchedules
+
+    if not EngineSchedules(history).by_backend():
+        return False
+    from stoke.cli.output import print_notice
+    from stoke.jobs.engine_runs import LOOK_SECONDS, find_runs
+
+    for problem in find_runs(history, seconds=LOOK_SECONDS if seconds is None else seconds):
+        print_notice(problem)
+    return True
 
 
 def find_jobs(history: History, prefixes: tuple[str, ...]) -> tuple[list[Job], list[StokeError]]:

@@ -225,4 +225,20 @@ MIGRATIONS = (
     ALTER TABLE jobs ADD COLUMN schedule TEXT;
     CREATE INDEX jobs_by_schedule ON jobs (schedule, submitted_at) WHERE schedule IS NOT NULL;
     """,
+    # Schedules whose runs their engine begins, with what their jobs have in common.
+    """
+    CREATE TABLE engine_schedules (
+        id TEXT NOT NULL PRIMARY KEY,
+        schedule TEXT NOT NULL,
+        backend TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        image TEXT,
+        request_hash TEXT NOT NULL,
+        python_hash TEXT,
+        system_hash TEXT,
+        checkpoint TEXT,
+        spec TEXT NOT NULL,
+        nonce TEXT NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )

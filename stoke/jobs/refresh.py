@@ -291,11 +291,16 @@ def adopt(backend: Backend, history: History) -> list[Job]:
 
     Also removes what an engine created after its job was recorded as lost.
     """
+    from stoke.jobs.engine_runs import take_run
+
     adopted = []
     for found in backend.jobs():
         known = history.get(found.job_id)
         if known is not None:
             _finish_late(known, backend)
+            continue
+        if (run := take_run(found, history)) is not None:
+            adopted.append(run)
             continue
         job = Job(
             id=found.job_id,

@@ -6,14 +6,17 @@ import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from stoke.backend.capabilities import RunsSchedules
 from stoke.errors import EngineError, RequestError
+from stoke.history.job import new_job_id
 from stoke.jobs.prepare import PreparedRequest, prepare
+from stoke.schedules import engine
 from stoke.schedules.cron import check_timezone, parse_cron
 from stoke.schedules.environment import recorded_environment
 from stoke.schedules.recorded_request import check_request, record_files
-from stoke.schedules.starter import Starter, choose_starter, starter_named
+from stoke.schedules.starter import choose_starter, starter_named
 from stoke.schedules.store import (
     Schedule,
     changing,
@@ -43,11 +46,11 @@ class Times:
 
 @dataclass(frozen=True)
 class Added:
-    """A new schedule, what starts its runs, and its request."""
+    """A new schedule, its request, and why its runs may not start."""
 
     schedule: Schedule
-    starter: Starter
     prepared: PreparedRequest
+    note: str | None = None
 
 
 def read_times(cron: str, timezone: str | None) -> Times:
@@ -86,32 +89,15 @@ def add_schedule(
 
     Raises `RequestError` for what cannot run, and `EngineError`. Nothing is left then.
     """
-    if backend.capabilities.pods:
-        raise RequestError(
-            "backend",
-            "schedules run on this machine and on Docker only; a schedule on "
-            f"{backend.name} would have to be a CronWorkflow, which stoke does not make yet",
-            "choose: -b docker",
-        )
+    if isinstance(backend, RunsSchedules):
+        return _add_to_engine(times, request, backend, history, fresh)
     name = request.name
     starter = choose_starter()
     prepared = prepare(request, backend, history)
     check_request(prepared.request.spec, fresh, script)
-    schedule = Schedule(
-        name=name,
-        cron=times.cron,
-        timezone=times.timezone,
-        starter="systemd" if starter.name == "systemd" else "cron",
-        paused=False,
-        backend=backend.name,
-        fresh=fresh,
-        script=script,
-        upgrade=request.upgrade,
-        program=request.program,
-        spec=json.loads(prepared.request.spec.model_dump_json()),
-        environment=recorded_environment(),
-        added_at=time.time(),
-    )
+    schedule = _schedule(
+        times, prepared, "systemd" if starter.name == "systemd" else "cron"
+    ).model_copy(update={"fresh": fresh, "script": script, "environment": recorded_environment()})
     with changing():
         with new_folder(name) as folder:
             if not fresh:
@@ -124,14 +110,63 @@ def add_schedule(
                 starter.uninstall(name)
             delete_schedule(name)
             raise
-    return Added(schedule, starter, prepared)
+    return Added(schedule, prepared, starter.note())
+
+
+def _add_to_engine(
+    times: Times, request: Request, backend: Backend, history: History, fresh: bool
+) -> Added:
+    """Add a schedule whose runs its engine begins."""
+    assert isinstance(backend, RunsSchedules)
+    engine.check_engine_request(request.spec, backend, fresh)
+    plan = engine.plan_of(times.parsed, times.timezone)
+    prepared = prepare(request, backend, history)
+    check_request(prepared.request.spec, fresh, None)
+    schedule = _schedule(times, prepared, "engine").model_copy(
+        update={"timezone": plan.timezone, "engine_id": new_job_id(request.name)}
+    )
+    with changing():
+        with new_folder(schedule.name) as folder:
+            record_files(prepared.snapshot, folder)
+            save_schedule(schedule, folder)
+        try:
+            engine.install(schedule, prepared, history)
+        except BaseException:
+            engine.forget(schedule.engine_id or "", history)
+            delete_schedule(schedule.name)
+            raise
+    return Added(schedule, prepared)
+
+
+def _schedule(
+    times: Times, prepared: PreparedRequest, starter: Literal["systemd", "cron", "engine"]
+) -> Schedule:
+    request = prepared.request
+    return Schedule(
+        name=request.name,
+        cron=times.cron,
+        timezone=times.timezone,
+        starter=starter,
+        paused=False,
+        backend=prepared.backend.name,
+        fresh=False,
+        script=None,
+        upgrade=request.upgrade,
+        program=request.program,
+        spec=json.loads(request.spec.model_dump_json()),
+        environment={},
+        added_at=time.time(),
+    )
 
 
 def pause_schedule(name: str) -> bool:
     """Begin no further run. Return whether the schedule was not paused before."""
     with changing():
         schedule = load_schedule(name)
-        starter_named(schedule.starter).uninstall(name)
+        if schedule.starter == "engine":
+            engine.pause(schedule)
+        else:
+            starter_named(schedule.starter).uninstall(name)
         save_schedule(schedule.model_copy(update={"paused": True}))
     return not schedule.paused
 
@@ -141,7 +176,10 @@ def resume_schedule(name: str) -> Schedule:
     with changing():
         schedule = load_schedule(name)
         times = read_times(schedule.cron, schedule.timezone)
-        starter_named(schedule.starter).install(name, times.parsed, times.timezone)
+        if schedule.starter == "engine":
+            engine.resume(schedule)
+        else:
+            starter_named(schedule.starter).install(name, times.parsed, times.timezone)
         schedule = schedule.model_copy(update={"paused": False})
         save_schedule(schedule)
     return schedule
@@ -152,9 +190,11 @@ def remove_schedule(name: str) -> None:
     with changing():
         check_known(name)
         try:
-            starters = [starter_named(load_schedule(name).starter)]
+            starter = load_schedule(name).starter
+            starters = [] if starter == "engine" else [starter_named(starter)]
         except EngineError:
             starters = [starter_named("systemd"), starter_named("cron")]
-        for starter in starters:
-            starter.uninstall(name)
+        engine.remove(name)
+        for one in starters:
+            one.uninstall(name)
         delete_schedule(name)

@@ -82,6 +82,23 @@ class CronTimes:
         of_month, of_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
         return (of_month or of_week) if self.either_day else (of_month and of_week)
 
+    def unambiguous_line(self) -> str | None:
+        """Return the five fields for a program that has its own rule for two fields of days: `*` only
+        for all of them, and if neither is `*`, one of them is enough.
+
+        None if both fields have to match, which no such line means.
+        """
+        minute, hour, _, month, _ = self.line.split()
+        days = ",".join(map(str, self.days))
+        weekdays = ",".join(map(str, self.weekdays))
+        if not self.either_day:
+            every_day, every_weekday = len(self.days) == 31, len(self.weekdays) == 7
+            if not (every_day or every_weekday):
+                return None
+            days = "*" if every_day else days
+            weekdays = "*" if every_weekday else weekdays
+        return f"{minute} {hour} {days} {month} {weekdays}"
+
     def calendars(self, timezone: str | None) -> list[str]:
         """Return the times as calendar events of systemd.time(7), which together have all of them."""
         every_day, every_weekday = tuple(range(1, 32)), tuple(range(7))

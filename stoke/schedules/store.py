@@ -39,7 +39,8 @@ class Schedule(_Model):
     cron: str
     timezone: str | None
     """None for that of this machine."""
-    starter: Literal["systemd", "cron"]
+    starter: Literal["systemd", "cron", "engine"]
+    """What begins its runs: a program of this machine, or the engine of its backend."""
     paused: bool
     backend: str
     fresh: bool
@@ -52,6 +53,12 @@ class Schedule(_Model):
     environment: dict[str, str]
     """The variables that decide about a run, as they were when the schedule was added."""
     added_at: float
+    engine_id: str | None = None
+    """The id of the schedule at the engine that begins its runs, and the begin of its jobs' ids."""
+
+    @property
+    def started_by(self) -> str:
+        return self.backend if self.starter == "engine" else self.starter
 
 
 class LastRun(_Model):

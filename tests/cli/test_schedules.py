@@ -246,10 +246,6 @@ def test_the_real_daemon_runs_a_schedule(
         (("--cron", "@daily", "--name", "Über"), "--name: 'Über' is not the name of a schedule"),
         (("--cron", "@daily", "--timezone", "Berlin"), "--timezone: 'Berlin' is not a timezone"),
         (("--cron", "@daily", "--memory", "much"), "--memory: 'much'"),
-        (
-            ("--cron", "@daily", "-b", "argo"),
-            "backend: schedules run on this machine and on Docker",
-        ),
     ],
 )
 def test_a_wrong_schedule_is_refused_before_anything_is_written(

@@ -9,7 +9,7 @@ import time
 
 import click
 
-from stoke.cli.job_lookup import fresh
+from stoke.cli.job_lookup import find_engine_runs, fresh
 from stoke.cli.output import (
     Cell,
     print_json,
@@ -67,6 +67,7 @@ def command(everything: bool, count: int, state: str | None, as_json: bool) -> N
         _show([], None, as_json)
         return
     with History() as history:
+        find_engine_runs(history)
         if everything:
             _adopt(history)
         limit = None if everything or state else count

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stoke.cli.completion import complete_schedule
+from stoke.cli.job_lookup import find_engine_runs
 from stoke.cli.option_errors import FILLED
 from stoke.cli.options import (
     BACKEND,
@@ -29,9 +30,12 @@ from stoke.errors import EngineError, StokeError
 from stoke.text.times import rfc3339
 
 if TYPE_CHECKING:
+    from stoke.history.database import History
     from stoke.jobs.prepare import PreparedRequest
     from stoke.schedules.store import LastRun, Schedule
 
+LIST_SECONDS = 10.0
+"""How long a listing waits for the runs that engines have begun."""
 HEADS = ["SCHEDULE", "STATE", "CRON", "BACKEND", "NEXT RUN", "LAST RUN"]
 NAME = click.argument("name", metavar="NAME", shell_complete=complete_schedule)
 
@@ -48,7 +52,7 @@ def command() -> None:
     """Run requests regularly, at the times of cron expressions.
 
     A timer of systemd's user instance starts the runs or, where that does not answer, a line in your
-    crontab. Each run is an ordinary job with the name of the schedule.
+    crontab; on a cluster, Argo does. Each run is an ordinary job with the name of the schedule.
 
     \b
     stoke schedule add --cron '0 3 * * *' train.py
@@ -66,7 +70,8 @@ def command() -> None:
 )  # fmt: skip
 @click.option(
     "--timezone", metavar="ZONE", type=FILLED,
-    help="Timezone of these times, such as Europe/Berlin (default: this machine's). Needs systemd.",
+    help="Timezone of these times, such as Europe/Berlin (default: this machine's). On this machine it "
+    "needs systemd.",
 )  # fmt: skip
 @click.option(
     "--name", metavar="NAME", type=FILLED,
@@ -88,7 +93,7 @@ def add(
     """Run a request regularly. Takes the options of stoke run, before FILE.
 
     Each run takes the code and the files of the project as they are now, whatever is changed later,
-    as stoke rerun does. With --fresh it takes them as they are at that time.
+    as stoke rerun does. With --fresh, which no cluster has, it takes them as they are at that time.
 
     A run is skipped while the job of an earlier one has not ended.
 
@@ -122,13 +127,16 @@ def add(
     for note in _notes(added.prepared):
         print_notice(note)
     click.echo(added.schedule.name)
-    print_notice(f"next run: {_next_text(added.schedule)}, started by {added.starter.name}")
+    print_notice(f"next run: {_next_text(added.schedule)}, started by {added.schedule.started_by}")
     when = "at that time" if fresh else "now; with --fresh, as they are at that time"
-    print_notice(f"each run takes the code and its files as they are {when}")
-    for variable in left_out():
-        print_notice(f"{variable} is not recorded for the runs: its name looks like a secret's")
-    if missing := added.starter.note():
-        print_notice(missing)
+    if added.schedule.starter == "engine":
+        print_notice("each run takes the code and its files as they are now")
+    else:
+        print_notice(f"each run takes the code and its files as they are {when}")
+        for variable in left_out():
+            print_notice(f"{variable} is not recorded for the runs: its name looks like a secret's")
+    if added.note is not None:
+        print_notice(added.note)
 
 
 @command.command("list")
@@ -136,39 +144,33 @@ def add(
 def list_schedules(as_json: bool) -> None:
     """List the schedules with their next run, and how the last one went.
 
-    A schedule is missing if its timer or its line in the crontab is gone: stoke schedule resume
-    makes it again.
+    A schedule is missing if its timer, its line in the crontab or its CronWorkflow is gone: stoke
+    schedule resume makes it again.
 
     \b
     stoke schedule list --json
     """
-    from stoke.cli.job_lookup import fresh
     from stoke.history.database import History
-    from stoke.schedules.store import load_last_run, load_schedule, schedule_names
+    from stoke.schedules.store import load_schedule, schedule_names
 
     documents = []
     installed: dict[str, set[str]] = {}
     with History() as history:
+        find_engine_runs(history, LIST_SECONDS)
         for name in schedule_names():
             try:
                 schedule = load_schedule(name)
             except EngineError as error:
                 print_notice(f"{error.what}; {error.hint}")
                 continue
+            if schedule.starter == "engine":
+                documents.append(_engine_document(schedule, history))
+                continue
             if schedule.starter not in installed:
                 installed[schedule.starter] = _installed(schedule.starter)
             state = "active" if name in installed[schedule.starter] else "missing"
-            run = load_last_run(name)
-            job = None if run is None or run.job is None else history.get(run.job)
-            if job is not None:
-                job = next(iter(fresh([job], history)), None)
             documents.append(
-                _document(
-                    schedule,
-                    "paused" if schedule.paused else state,
-                    run,
-                    None if job is None else str(job.state),
-                )
+                _local_document(schedule, "paused" if schedule.paused else state, history)
             )
     if as_json:
         print_json(documents)
@@ -196,7 +198,8 @@ def pause(name: str) -> None:
 @command.command()
 @NAME
 def resume(name: str) -> None:
-    """Begin runs again, at the next time. Runs that were missed are not made up for.
+    """Begin runs again, at the next time. Runs that were missed are not made up for, except on a
+    cluster one that is less than two minutes late.
 
     \b
     stoke schedule resume nightly
@@ -237,8 +240,14 @@ def run(name: str, quiet: bool) -> None:
     from stoke.schedules.run import run_schedule
     from stoke.schedules.store import load_schedule
 
-    use_environment(load_schedule(name).environment)
-    begun = run_schedule(name, load_config())
+    schedule = load_schedule(name)
+    if schedule.starter == "engine":
+        from stoke.schedules import engine
+
+        begun = engine.begin_run(schedule)
+    else:
+        use_environment(schedule.environment)
+        begun = run_schedule(name, load_config())
     if quiet:
         return
     if begun.skipped:
@@ -277,6 +286,37 @@ def _installed(starter: str) -> set[str]:
         return set()
 
 
+def _local_document(schedule: Schedule, state: str, history: History) -> dict[str, Any]:
+    from stoke.cli.job_lookup import fresh
+    from stoke.schedules.store import load_last_run
+
+    run = load_last_run(schedule.name)
+    job = None if run is None or run.job is None else history.get(run.job)
+    if job is not None:
+        job = next(iter(fresh([job], history)), None)
+    return _document(schedule, state, run, None if job is None else str(job.state))
+
+
+def _engine_document(schedule: Schedule, history: History) -> dict[str, Any]:
+    """Return the document of a schedule with the state that its engine has of it."""
+    from stoke.cli.job_lookup import fresh
+    from stoke.schedules import engine
+
+    state, problem = "missing", None
+    try:
+        there = engine.state_of(schedule)
+    except StokeError as error:
+        print_notice(f"the state of {schedule.name} is unknown: {error.what}")
+        state = "unknown"
+    else:
+        if there is not None:
+            state, problem = "paused" if there.paused else "active", there.problem
+    run, job = engine.last_run(schedule, history)
+    if job is not None:
+        job = next(iter(fresh([job], history)), None)
+    return _document(schedule, state, run, None if job is None else str(job.state), problem)
+
+
 def _next(schedule: Schedule) -> float | None:
     from stoke.schedules.cron import next_run, parse_cron
 
@@ -288,7 +328,11 @@ def _next_text(schedule: Schedule) -> str:
 
 
 def _document(
-    schedule: Schedule, state: str, run: LastRun | None, job_state: str | None
+    schedule: Schedule,
+    state: str,
+    run: LastRun | None,
+    job_state: str | None,
+    problem: str | None = None,
 ) -> dict[str, Any]:
     last = None
     if run is not None:
@@ -306,11 +350,12 @@ def _document(
         "cron": schedule.cron,
         "timezone": schedule.timezone,
         "backend": schedule.backend,
-        "started_by": schedule.starter,
+        "started_by": schedule.started_by,
         "fresh": schedule.fresh,
         "added_at": rfc3339(schedule.added_at),
         "next_run": rfc3339(_next(schedule)) if state == "active" else None,
         "last_run": last,
+        "problem": problem,
     }
 
 
@@ -324,8 +369,14 @@ def _cells(document: dict[str, Any]) -> list[Cell]:
         document["cron"] + (f" {zone}" if zone else ""),
         document["backend"],
         _local(document["next_run"]),
-        "none yet" if last is None else _last_text(last),
+        _last_cell(last, document["problem"]),
     ]
+
+
+def _last_cell(last: dict[str, Any] | None, problem: str | None) -> Cell:
+    if problem is not None:
+        return f"no run can begin: {problem}", "red"
+    return "none yet" if last is None else _last_text(last)
 
 
 def _local(time: str | None) -> str:
