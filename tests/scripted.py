@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stoke.backend.api import (
+    Backend,
     Capabilities,
     CheckResult,
     Delivery,
@@ -23,6 +24,8 @@ from stoke.backend.api import (
     PhaseReport,
     Volume,
 )
+from stoke.backend.pool import Backends
+from stoke.config.model import Config
 from stoke.errors import EngineError
 
 RUNNING = EngineState(EngineStatus.RUNNING)
@@ -120,6 +123,16 @@ class ScriptedBackend:
         pass
 
 
+class SlowlyRemovingBackend(ScriptedBackend):
+    """A stand-in for an engine whose removals take long."""
+
+    def remove(self, job_id: str) -> None:
+        raise AssertionError(f"waited for the removal of {job_id}")
+
+    def remove_soon(self, job_id: str) -> None:
+        self.removed.append(job_id)
+
+
 class ScriptedLog:
     """One connection; see `stoke.backend.LogStream`."""
 
@@ -152,3 +165,10 @@ class ScriptedLog:
 
     def close(self) -> None:
         self.closed.set()
+
+
+def backends_of(*some: ScriptedBackend) -> Backends:
+    known: dict[str, Backend] = {backend.name: backend for backend in some}
+    backends = Backends(Config())
+    backends._loaded.update(known)
+    return backends

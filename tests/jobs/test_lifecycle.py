@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from stoke.backend.api import (
-    Backend,
     Capabilities,
     Delivery,
     EngineState,
@@ -27,8 +26,6 @@ from stoke.backend.api import (
     PhaseReport,
     UnsettledSubmitError,
 )
-from stoke.backend.pool import Backends
-from stoke.config.model import Config
 from stoke.errors import EngineError, RequestError
 from stoke.files.paths import job_dir, state_dir
 from stoke.history.database import History
@@ -43,7 +40,15 @@ from stoke.logs import follower as follower_module
 from stoke.logs.spool import STDERR, STDOUT
 from stoke.remote.protocol import frame
 from stoke.request.spec import make_spec
-from tests.scripted import ABSENT, RUNNING, Connection, ScriptedBackend, exited
+from tests.scripted import (
+    ABSENT,
+    RUNNING,
+    Connection,
+    ScriptedBackend,
+    SlowlyRemovingBackend,
+    backends_of,
+    exited,
+)
 from tests.spools import lines_in
 
 CREATED = EngineState(EngineStatus.CREATED)
@@ -317,16 +322,6 @@ def test_a_submit_killed_with_9_is_placed_by_the_next_program(
         assert after.reason == "the job never began: the program that submitted it ended"
 
 
-class SlowlyRemovingBackend(ScriptedBackend):
-    """A stand-in for an engine whose removals take long."""
-
-    def remove(self, job_id: str) -> None:
-        raise AssertionError(f"waited for the removal of {job_id}")
-
-    def remove_soon(self, job_id: str) -> None:
-        self.removed.append(job_id)
-
-
 def test_a_listing_does_not_wait_for_the_removal_of_jobs_that_never_began(history: History) -> None:
     backend = SlowlyRemovingBackend(states=[CREATED])
     for job_id in ("job-aaaaaa", "job-bbbbbb"):
@@ -337,13 +332,6 @@ def test_a_listing_does_not_wait_for_the_removal_of_jobs_that_never_began(histor
 
 
 # --- listing -------------------------------------------------------------------------------------
-
-
-def backends_of(*some: ScriptedBackend) -> Backends:
-    known: dict[str, Backend] = {backend.name: backend for backend in some}
-    backends = Backends(Config())
-    backends._loaded.update(known)
-    return backends
 
 
 def add(history: History, job_id: str = "a-aaaaaa", backend: str = "scripted") -> Job:

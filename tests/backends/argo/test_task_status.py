@@ -69,7 +69,8 @@ def test_a_task_that_was_never_started_has_ended_with_its_sweep() -> None:
 
 def test_damaged_nodes_are_no_nodes() -> None:
     texts = ["", "not base64", base64.b64encode(b"not gzip").decode()]
-    for nodes in ([], {"odd": []}, {"odd": {"name": 1}}):
+    damaged: tuple[object, ...] = ([], {"odd": []}, {"odd": {"name": 1}})
+    for nodes in damaged:
         texts.append(base64.b64encode(gzip.compress(json.dumps(nodes).encode())).decode())
     for packed in texts:
         assert nodes_of({"status": {"compressedNodes": packed}}) == {}
