@@ -60,6 +60,7 @@ class Order(NamedTuple):
     descending: bool = False
 
 
+# Sums of integers that do not fit end in an error, and a damaged row may have any.
 ORDERS = {
     "state": Order(_BY_STATE),
     "job": Order("id COLLATE NOCASE"),
@@ -68,11 +69,11 @@ ORDERS = {
     "scope": Order("scope"),
     "age": Order("submitted_at", True),
     "time": Order("coalesce(finished_at, ?1) - submitted_at", True),
-    "environment": Order(_phases("sum(seconds)", "lock", "system", "python"), True),
+    "environment": Order(_phases("sum(1.0 * seconds)", "lock", "system", "python"), True),
     "python": Order(_phases("hit", "python")),
     "system": Order(_phases("hit", "system")),
-    "packages": Order(_phases("sum(packages)", "system", "python"), True),
-    "received": Order(_phases("sum(bytes)", "lock", "system", "python"), True),
+    "packages": Order(_phases("sum(1.0 * packages)", "system", "python"), True),
+    "received": Order(_phases("sum(1.0 * bytes)", "lock", "system", "python"), True),
     "load": Order(_usage("cores"), True),
     "ram": Order(_usage("memory"), True),
     "exit": Order("exit_code", True),
