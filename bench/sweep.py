@@ -126,8 +126,13 @@ def on_cluster(env: dict[str, str]) -> None:
     env |= {"STOKE_ARGO__CACHE": "none"}
     command = [STOKE, "run", "-q", "-b", "argo", "--image", IMAGE, "--no-cache"]
     command += ["--each", f"n=1..{ON_CLUSTER}", "--max-parallel", str(AT_ONCE), "-c", "pass"]
-    with closing(Cluster(context=None, namespace=NAMESPACE, kubeconfig=KUBECONFIG)) as cluster:
-        done = subprocess.run([*command, "--json"], env=env, capture_output=True, check=True)
+    # Without a project, whose files and packages would travel.
+    where = tempfile.TemporaryDirectory()
+    cluster = Cluster(context=None, namespace=NAMESPACE, kubeconfig=KUBECONFIG)
+    with closing(cluster), where as folder:
+        done = subprocess.run(
+            [*command, "--json"], env=env, cwd=folder, capture_output=True, check=True
+        )
         made = cluster.request(
             "GET", workflows_path(cluster.namespace, json.loads(done.stdout)["id"])
         )
@@ -144,7 +149,9 @@ def on_cluster(env: dict[str, str]) -> None:
                 created = cluster.request("GET", one, accept=METADATA_ONE)
             return time.perf_counter() - start
 
-        ours, theirs, ratio = pairs(lambda: seconds(command, env), by_hand, CLUSTER_PAIRS)
+        ours, theirs, ratio = pairs(
+            lambda: seconds(command, env, Path(folder)), by_hand, CLUSTER_PAIRS
+        )
     claim = f"sweep: {ON_CLUSTER} tasks in one Workflow, and such a Workflow by hand"
     report(claim, ours, theirs, ratio, CLUSTER_RATIO)
 
