@@ -53,6 +53,8 @@ class DatabaseFile:
         self._db = sqlite3.connect(
             self.path, timeout=self._wait_seconds, isolation_level=None, check_same_thread=False
         )
+        # No other file gets this number while SQLite has the file open.
+        self._inode = os.stat(self.path).st_ino
         self._db.row_factory = sqlite3.Row
         self._write_ahead()
         self._db.execute("PRAGMA synchronous = NORMAL")
@@ -125,9 +127,15 @@ class DatabaseFile:
             self._db.execute("ROLLBACK")
             raise
 
-    def was_upgraded(self) -> bool:
-        """Return whether a newer stoke has changed the schema since the file was opened."""
-        return bool(self.query("PRAGMA user_version")[0][0] > len(MIGRATIONS))
+    def is_outdated(self) -> bool:
+        """Return whether this is the history no longer: its file was removed or replaced, or a newer
+        stoke has changed the schema."""
+        try:
+            found = os.stat(self.path).st_ino
+        except OSError:
+            return True
+        version = self.query("PRAGMA user_version")[0][0]
+        return bool(found != self._inode or version > len(MIGRATIONS))
 
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])

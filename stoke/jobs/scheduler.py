@@ -104,9 +104,9 @@ class Scheduler:
         self._collects: dict[str, float] = {}
 
     def run(self) -> None:
-        """Start jobs until none waits, but for paused ones, or until a newer stoke uses the history."""
+        """Start jobs until none waits, but for paused ones, or until this is the history no longer."""
         began = time.monotonic()
-        while not self._history.was_upgraded() and self.start_due():
+        while not self._history.is_outdated() and self.start_due():
             took = time.monotonic() - began
             rest = CHECK_SECONDS if self._has_started else REST * took
             self._rest(min(MOST_REST_SECONDS, max(CHECK_SECONDS, rest)))
@@ -519,9 +519,11 @@ def main(inherited: int | None = None) -> None:
                 return
             try:
                 scheduler.run()
-                if history.was_upgraded():
-                    # It may have jobs that this version does not know. What is installed now goes on.
-                    background.start("stoke.jobs.scheduler", str(lock), inherits=(lock,))
+                if history.is_outdated():
+                    if history.path.exists():
+                        # It may have other jobs, also such that this version does not know. What is
+                        # installed now goes on.
+                        background.start("stoke.jobs.scheduler", str(lock), inherits=(lock,))
                     return
             finally:
                 os.close(lock)

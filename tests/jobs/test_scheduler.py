@@ -189,6 +189,7 @@ def test_a_job_with_retries_that_has_run_for_long_is_looked_at_rarely(
     history: History, monkeypatch: pytest.MonkeyPatch, minutes: int, looks: int
 ) -> None:
     monkeypatch.setattr("stoke.jobs.scheduler.ASK_SECONDS", 0.0)
+    monkeypatch.setattr("stoke.jobs.scheduler_process.wake_scheduler", lambda history: None)
     engine = Engine({})
     spec = make_spec({"code": "1", "retries": 1})
     job = submit(prepare(Request(spec), engine, history), history)
@@ -198,3 +199,17 @@ def test_a_job_with_retries_that_has_run_for_long_is_looked_at_rarely(
     for _ in range(3):
         scheduler.start_due()
     assert engine.inspected - before == looks
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["removed", "replaced"])
+def test_a_scheduler_ends_when_its_history_is_gone(history: History, follows: bool) -> None:
+    engine = Engine({"1": EngineError("cannot connect")}, silent=True)
+    wait(history, engine, "1")
+
+    def put_aside(seconds: float) -> None:
+        history.path.rename(history.path.with_name("aside"))
+        if follows:
+            history.path.touch()
+
+    Scheduler(OneBackend(engine), history, put_aside).run()
+    assert history.path.exists() == follows
