@@ -208,6 +208,16 @@ def test_an_old_lock_says_how_old_it_is(stoke: Stoke, index: PackageIndex, own_h
     assert json.loads(again.stdout)["lock"]["age"] == pytest.approx(3 * 3600, abs=60)
 
 
+@pytest.mark.parametrize("state", [JobState.LOST, JobState.FAILED])
+def test_no_phase_of_a_job_that_is_over_goes_on(stoke: Stoke, state: JobState) -> None:
+    """Its supervisor was killed before the phase could end."""
+    add("job-aaaaaa", state)
+    with History() as history:
+        history.set_phase("job-aaaaaa", Phase("run", time.time(), None, None))
+    shown = stoke("show", "job-aaaaaa").stdout.decode()
+    assert re.search(r"^run +- ", shown, re.MULTILINE) and "going on" not in shown
+
+
 def test_show_of_a_job_without_a_spec(stoke: Stoke) -> None:
     add("job-aaaaaa")
     assert stoke("show", "job-aaaaaa").returncode == 0
