@@ -120,7 +120,7 @@ def evict(lab: Lab, job: Job, api: Cluster | None) -> Cause | None:
     assert api is not None
     about = {"name": job.id, "namespace": api.namespace}
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": about}
-    api.request("POST", f"{pods_path(api.namespace, job.id)}/eviction", body=body)
+    api.request("POST", f"{pods_path(api.namespace, job.id)}/eviction", body=body, shape={})
     return Cause.EVICTED
 
 
