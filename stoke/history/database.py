@@ -71,7 +71,7 @@ _UPDATABLE = frozenset(JOB_KINDS) - {"id"}
 # More than a job can have attempts.
 _MOST_MATCHES = 200
 # No id ends like this otherwise (`new_job_id`).
-_FURTHER_ATTEMPT = re.compile(r"(?<=-[a-z2-7]{6})-\d{1,3}\Z")
+_FURTHER_ATTEMPT = re.compile(r"(?<=-[a-z2-7]{6})-r\d{1,3}\Z")
 _UNFINISHED = "(state IN ('queued', 'starting', 'running') OR provisional)"
 
 

@@ -150,7 +150,8 @@ def _add_attempt(job: Job, attempt: Attempt, why: str, history: History) -> None
     from stoke.jobs.submit_lock import submitting
 
     number = attempt.number + 1
-    new_id = f"{attempt.first}-{number}"
+    # The id of a task is that of its sweep with a number, and the Argo backend tells them by that.
+    new_id = f"{attempt.first}-r{number}"
     with submitting(new_id):  # Two processes may have seen the end.
         if (decided := Attempts(history).of(job.id)) is None or decided.next is not None:
             return

@@ -147,7 +147,7 @@ def test_the_last_attempt_tells_of_the_end(
     monkeypatch.setenv("STOKE_QUEUE__RETRY_DELAY", "0.1")
     job = run(stoke, "--retries", "1", "--retry-exit", "9", code="exit(9)")
     until(lambda: len(hook.bodies) == 1, "the request")
-    assert until_told(f"{job}-2") == [] and hook.bodies[0]["id"] == f"{job}-2"
+    assert until_told(f"{job}-r2") == [] and hook.bodies[0]["id"] == f"{job}-r2"
 
 
 def test_a_failed_webhook_is_asked_again(stoke: Stoke, hook: Hook) -> None:

@@ -76,20 +76,20 @@ def test_a_named_exit_code_is_run_again_and_each_attempt_is_kept(stoke: Stoke) -
     done = stoke("run", "--name", "train", "--retries", "5", "--retry-exit", "1,75", "-c", code)
     assert (done.returncode, done.stdout) == (0, b"run 1\nrun 2\nrun 3\n"), done.stderr
     told = done.stderr.decode()
-    first = told.partition("exit code 75 is among --retry-exit: runs again as ")[2].split("-2,")[0]
-    assert f"runs again as {first}-2, attempt 2" in told
-    assert f"runs again as {first}-3, attempt 3" in told
-    assert attempts_of(stoke, f"{first}-2") == [
+    first = told.partition("exit code 75 is among --retry-exit: runs again as ")[2].split("-r2,")[0]
+    assert f"runs again as {first}-r2, attempt 2" in told
+    assert f"runs again as {first}-r3, attempt 3" in told
+    assert attempts_of(stoke, f"{first}-r2") == [
         {
             "number": number,
-            "job": first if number == 1 else f"{first}-{number}",
+            "job": first if number == 1 else f"{first}-r{number}",
             "cause": None,
-            "next": f"{first}-{number + 1}" if number < 3 else None,
+            "next": f"{first}-r{number + 1}" if number < 3 else None,
             "why": "exit code 75 is among --retry-exit" if number < 3 else None,
         }
         for number in (1, 2, 3)
     ]
-    assert [job(one).exit_code for one in (first, f"{first}-2", f"{first}-3")] == [75, 75, 0]
+    assert [job(one).exit_code for one in (first, f"{first}-r2", f"{first}-r3")] == [75, 75, 0]
     for number in (1, 2, 3):
         shown = stoke("logs", "--attempt", str(number), first).stdout
         assert shown == b"run %d\n" % number
@@ -98,8 +98,8 @@ def test_a_named_exit_code_is_run_again_and_each_attempt_is_kept(stoke: Stoke) -
     hint = refused.stderr.decode().partition("hint: ")[2].strip()
     assert filled(hint, "list them: stoke show {}") == (first,)
     assert stoke("logs", "train").stdout == b"run 3\n"
-    table = stoke("show", f"{first}-3").stdout.decode()
-    assert "ATTEMPT" in table and f"{first}-2" in table and "failed" in table
+    table = stoke("show", f"{first}-r3").stdout.decode()
+    assert "ATTEMPT" in table and f"{first}-r2" in table and "failed" in table
     assert not list(job_dir(first).parent.rglob("retry*"))
 
 
@@ -109,7 +109,7 @@ def test_logs_follow_a_job_to_its_last_attempt(stoke: Stoke) -> None:
     first = submitted.stdout.decode().strip()
     followed = stoke("logs", "-f", first)
     assert (followed.returncode, followed.stdout) == (0, b"run 1\nrun 2\nrun 3\n")
-    assert f"runs again as {first}-3, attempt 3".encode() in followed.stderr
+    assert f"runs again as {first}-r3, attempt 3".encode() in followed.stderr
     assert stoke("logs", "-f", "--attempt", "1", first).stdout == b"run 1\n"
 
 
@@ -131,7 +131,7 @@ def test_attempts_are_limited(stoke: Stoke) -> None:
 def test_only_the_last_attempt_is_printed_as_json(stoke: Stoke) -> None:
     done = stoke("run", "--json", "--retries", "1", "--retry-exit", "9", "-c", "exit(9)")
     document = json.loads(done.stdout)
-    assert document["id"].endswith("-2") and len(document["attempts"]) == 2
+    assert document["id"].endswith("-r2") and len(document["attempts"]) == 2
 
 
 def test_a_job_whose_supervisor_was_killed_is_run_again(
@@ -146,7 +146,7 @@ def test_a_job_whose_supervisor_was_killed_is_run_again(
     os.kill(supervisor_of(first), signal.SIGKILL)
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (0, b"run 1\nrun 2\n"), err
-    assert f"its supervisor process was killed: runs again as {first}-2".encode() in err
+    assert f"its supervisor process was killed: runs again as {first}-r2".encode() in err
     assert attempts_of(stoke, first)[0]["cause"] == "supervisor-lost"
     assert job(first).state is JobState.LOST
 
@@ -167,12 +167,12 @@ def test_the_scheduler_runs_a_job_again_without_its_client(stoke: Stoke) -> None
 
     def is_over() -> bool:
         with History() as history:
-            again = history.get(f"{first}-2")
+            again = history.get(f"{first}-r2")
         return again is not None and again.state.finished and not again.provisional
 
     until(is_over, "the end of the second attempt")
-    assert job(f"{first}-2").state is JobState.SUCCEEDED
-    assert stoke("logs", f"{first}-2").stdout == b"run 2\ns3cret\n"
+    assert job(f"{first}-r2").state is JobState.SUCCEEDED
+    assert stoke("logs", f"{first}-r2").stdout == b"run 2\ns3cret\n"
     until(lambda: not kept.exists(), "the removal of the secret")
     assert not list(job_dir(first).parent.rglob("retry*"))
 
@@ -182,10 +182,10 @@ def test_stop_during_the_pause_ends_it(stoke: Stoke, monkeypatch: pytest.MonkeyP
     options = ("--retries", "1", "--retry-exit", "9")
     first = stoke("run", "-d", *options, "-c", "exit(9)").stdout.decode().strip()
     with History() as history:
-        until(lambda: JobQueue(history).has(f"{first}-2"), "the second attempt")
-        until(lambda: "attempt 2 starts at" in (job(f"{first}-2").reason or ""), "its reason")
+        until(lambda: JobQueue(history).has(f"{first}-r2"), "the second attempt")
+        until(lambda: "attempt 2 starts at" in (job(f"{first}-r2").reason or ""), "its reason")
     assert stoke("stop", first).returncode == 0
-    done = job(f"{first}-2")
+    done = job(f"{first}-r2")
     assert done.state is JobState.STOPPED and (done.reason or "").startswith("never started")
     with History() as history:
         assert Attempts(history).undecided() == [] and not JobQueue(history).ids()

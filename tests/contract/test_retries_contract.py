@@ -54,7 +54,7 @@ def start(lab: Lab, code: str, **fields: Any) -> Job:
 def last_of(job: Job, number: int) -> Job:
     """The attempt with this number, once the scheduler, which nothing helps, has decided that it is the
     last one."""
-    last = f"{job.id}-{number}" if number > 1 else job.id
+    last = f"{job.id}-r{number}" if number > 1 else job.id
     with History() as history:
 
         def is_over() -> bool:

@@ -170,7 +170,7 @@ def test_an_image_that_cannot_be_pulled_now_is_asked_for_again(
     until(lambda: not scheduler.start_due(), "the last attempt")
     attempts = Attempts(history).all_of(first.id)
     assert [one.cause for one in attempts] == ["image-pull"] * 3
-    assert [one.next for one in attempts] == [f"{first.id}-2", f"{first.id}-3", ""]
+    assert [one.next for one in attempts] == [f"{first.id}-r2", f"{first.id}-r3", ""]
     states = [history.get(one.job_id) for one in attempts]
     assert {(one.state, one.exit_code) for one in states if one} == {(JobState.FAILED, 125)}
 
