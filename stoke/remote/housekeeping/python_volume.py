@@ -329,7 +329,7 @@ class PythonVolume(CacheVolume):
             self.empty_trash()
         return {
             "bytes": freed,
-            "left": total - freed,
+            "left": max(0, total - freed),  # A job may have written meanwhile.
             "entries": len(self.environments) - len(dropped),
             "environments": dropped,
             "packages": sorted(packages)[:MAX_REPORTED],

@@ -281,9 +281,11 @@ class SystemVolume(CacheVolume):
             ):
                 remove_tree(path)
             self.empty_trash()
+        # Jobs that run meanwhile write to the database, and to what was measured.
+        freed = max(0, freed)
         return {
             "bytes": freed,
-            "left": total - freed,
+            "left": max(0, total - freed),
             "entries": len(self.sets) - len(dropped),
             "environments": dropped,
             "packages": store_package_names(packages),
