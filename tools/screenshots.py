@@ -112,9 +112,11 @@ async def take_examples() -> None:
 
     ui_state.save("screens", {"welcomed": True})
 
-    async def to_failed_fit(pilot: Pilot[Any], app: StokeApp) -> None:
+    async def to_jobs(pilot: Pilot[Any], app: StokeApp) -> None:
         await until(pilot, lambda: "jobs" in screen_text(app) and app.screen.query("#log-view"))
         await still(pilot)
+
+    async def to_failed_fit(pilot: Pilot[Any], app: StokeApp) -> None:
         for job in app.context.history.list():
             if (job.name, job.state) == ("fit-model", "failed"):
                 break
@@ -124,6 +126,7 @@ async def take_examples() -> None:
 
     app = StokeApp(clock=lambda: NOW)
     async with app.run_test(size=SIZE, notifications=True) as pilot:
+        await to_jobs(pilot, app)
         await pilot.press("plus")
         await to_failed_fit(pilot, app)
         save(app, "jobs")
@@ -144,6 +147,7 @@ async def take_examples() -> None:
     app = StokeApp(clock=lambda: NOW)
     async with app.run_test(size=SMALL_SIZE, notifications=True) as pilot:
         await pilot.press("1")
+        await to_jobs(pilot, app)
         await to_failed_fit(pilot, app)
         save(app, "jobs-80x24")
 
