@@ -14,6 +14,7 @@ _LIMIT_RANGE = re.compile(
     r"(?P<end>maximum|minimum) (?P<what>\S+) usage per \w+ is (?P<most>[\w.]+)"
     r"(?:, but \w+ is|\. +No)"
 )
+GRANT = "have an administrator grant the right: stoke setup argo --apply"
 _OPTIONS = {"cpu": "--cpu", "memory": "--memory"}
 _ARGO_RESOURCES_HINT = (
     "give Argo's own containers resources: [argo.executor_resources] with requests and limits for cpu "
@@ -170,3 +171,12 @@ def refused_submission(error: ApiError, cluster: Cluster, job_id: str) -> Engine
     if error.hint is None and error.message:
         return EngineError(error.what, diagnose(error.message).hint)
     return error
+
+
+def refused_object(error: ApiError, kind: str, what: str, beside: str) -> EngineError:
+    """Return the error for a user who may not write a ConfigMap or Secret that a job needs."""
+    hint = GRANT
+    if kind == "Secret":
+        hint = f"refer to a secret of the cluster, --secret NAME=secret:NAME/KEY; or {GRANT}"
+    text = f"{what} needs a {kind} beside its {beside}, which you may not write: {error.message}"
+    return EngineError(text, hint)

@@ -23,6 +23,8 @@ Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 """Merges lists of owners instead of replacing them."""
+PLURALS = {"ConfigMap": "configmaps", "Secret": "secrets"}
+"""The resources of kinds, as paths have them."""
 PAGE = "500"
 MOST_PAGES = 1000
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from backends.argo.cluster import ApiError
 from backends.argo.cron_workflow import KIND_OF_CRON, cron_manifest, problem_of, run_manifest
-from backends.argo.mounts import mounted_objects, used_caches
-from backends.argo.names import AWAITS_BUNDLE, JOBS, has_labels, labels_of, request_label
+from backends.argo.mounts import mounted_objects
+from backends.argo.names import AWAITS_BUNDLE, JOBS, has_labels, labels_of
 from backends.argo.pack_chunks import upload
 from backends.argo.patches import begin_schedule_patch, owner_of, suspend_patch, without_owner
-from backends.argo.refusals import refused_submission
+from backends.argo.refusals import GRANT, refused_object, refused_submission
+from backends.argo.resources import PLURALS
 from backends.argo.run_names import CRON_WORKFLOW, schedule_of
 from backends.argo.status import epoch, is_over
+from backends.argo.submission import prepare_volumes
 from backends.argo.workflow import JobManifests, make_job
 from backends.argo.workspace_volumes import check_workspace
 from backends.common.names import MANAGED, NONCE, SCOPE
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from stoke.request.spec import JobSpec
 
 Object = dict[str, Any]
-RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets"}
-_GRANT = "have an administrator grant the right: stoke setup argo --apply"
 
 
 class ArgoSchedules:
@@ -83,12 +83,7 @@ class ArgoSchedules:
         """Return the manifests of all runs, for which the volumes are made. A run may write to its
         cache: whether it has to is not known before."""
         spec = delivery.spec
-        for kind in {"python", *used_caches(spec.use_cache, bool(spec.system))}:
-            location.volumes.ensure(spec.scope, kind)
-        nodes: tuple[str, ...] = ()
-        if spec.use_cache and spec.has_packages:
-            request = request_label(delivery.request_hash)
-            nodes = location.volumes.warm_nodes(spec.scope, request)
+        nodes = prepare_volumes(location.volumes, spec, delivery.request_hash)
         node = None
         if spec.workspace is not None:
             check_workspace(spec, self._config.argo)
@@ -208,23 +203,17 @@ def _create_beside(
         kind = one["kind"]
         body = {**one, "metadata": {**one["metadata"], "ownerReferences": [owner]}}
         try:
-            resources.create(RESOURCES[kind], body)
+            resources.create(PLURALS[kind], body)
         except ApiError as error:
             if error.status != 409:
                 raise
             # That of a deleted CronWorkflow, with which Kubernetes will delete it.
-            resources.delete(RESOURCES[kind], one["metadata"]["name"])
-            resources.create(RESOURCES[kind], body)
+            resources.delete(PLURALS[kind], one["metadata"]["name"])
+            resources.create(PLURALS[kind], body)
     except ApiError as error:
         if error.status != 403:
             raise
-        raise EngineError(
-            f"the schedule needs a {kind} beside its CronWorkflow, which you may not write: "
-            f"{error.message}",
-            f"refer to a secret of the cluster, --secret NAME=secret:NAME/KEY; or {_GRANT}"
-            if kind == "Secret"
-            else _GRANT,
-        ) from error
+        raise refused_object(error, kind, "the schedule", "CronWorkflow") from error
 
 
 def _hand_to_run(resources: KubernetesResources, cron: Object, run: Object) -> None:
@@ -254,4 +243,4 @@ def _denied(error: ApiError) -> EngineError:
     """Return the error with what grants a missing right on CronWorkflows."""
     if error.status != 403:
         return error
-    return EngineError(f"a schedule on Argo is a CronWorkflow: {error.what}", _GRANT)
+    return EngineError(f"a schedule on Argo is a CronWorkflow: {error.what}", GRANT)

@@ -12,7 +12,8 @@ from backends.argo.mounts import used_caches
 from backends.argo.names import AWAITS_BUNDLE, labels_of, request_label
 from backends.argo.pack_chunks import upload
 from backends.argo.patches import DELIVERED, owner_of
-from backends.argo.refusals import refused_submission
+from backends.argo.refusals import refused_object, refused_submission
+from backends.argo.resources import PLURALS
 from backends.argo.start_timeline import StartTimeline
 from backends.argo.workflow import JobManifests, make_job
 from backends.argo.workspace_volumes import check_workspace
@@ -22,16 +23,17 @@ from stoke.files.debug import Logger
 
 if TYPE_CHECKING:
     from backends.argo.job_locations import JobLocation, JobLocations
+    from backends.argo.volumes import ArgoVolumes
     from backends.argo.workspaces import ArgoWorkspaces
     from stoke.backend.capabilities import SweepPlan
     from stoke.config.model import Config
+    from stoke.request.spec import JobSpec
 
 _log = Logger(__name__)
 
 Object = dict[str, Any]
 # What makes the code begin, among what was sent of a job.
 BEGINS = "all"
-RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets"}
 
 
 class ArgoSubmission:
@@ -62,15 +64,9 @@ class ArgoSubmission:
     def _manifests(self, delivery: Delivery, sweep: SweepPlan | None = None) -> JobManifests:
         """Return the manifests of a job or a sweep, for which the volumes are made."""
         spec = delivery.spec
-        nodes: tuple[str, ...] = ()
         self._locations.remember(delivery.job_id)
         volumes = self._locations.current.volumes
-        for kind in {"python", *used_caches(spec.use_cache, bool(spec.system))}:
-            volumes.ensure(
-                spec.scope, kind
-            )  # Results are on the Python cache, also without caches.
-        if spec.use_cache and spec.has_packages:
-            nodes = volumes.warm_nodes(spec.scope, request_label(delivery.request_hash))
+        nodes = prepare_volumes(volumes, spec, delivery.request_hash)
         # Users of /nix write to Nix's database, so jobs with system packages never mount it
         # read-only.
         # A pack is stored on the cache.
@@ -132,17 +128,10 @@ class ArgoSubmission:
                 kind = manifests.bundle_object["kind"]
                 about = {**manifests.bundle_object["metadata"], "ownerReferences": [owner]}
                 sent.add(BEGINS)
-                resources.create(RESOURCES[kind], {**manifests.bundle_object, "metadata": about})
+                resources.create(PLURALS[kind], {**manifests.bundle_object, "metadata": about})
         except ApiError as error:
             if error.status == 403:
-                raise EngineError(
-                    f"the job needs a {kind} beside its workflow, which you may not write: "
-                    f"{error.message}",
-                    "refer to a secret of the cluster, --secret NAME=secret:NAME/KEY; or have an "
-                    "administrator grant the right: stoke setup argo --apply"
-                    if kind == "Secret"
-                    else "have an administrator grant the right: stoke setup argo --apply",
-                ) from error
+                raise refused_object(error, kind, "the job", "workflow") from error
             if error.status != 409:
                 raise
         resources.patch_workflow(job_id, DELIVERED)
@@ -163,3 +152,13 @@ class ArgoSubmission:
         except EngineError:
             return None
         return False
+
+
+def prepare_volumes(volumes: ArgoVolumes, spec: JobSpec, request_hash: str) -> tuple[str, ...]:
+    """Make the volumes of a job that it mounts; return the nodes that have its environment."""
+    # Results are on the Python cache, also without caches.
+    for kind in {"python", *used_caches(spec.use_cache, bool(spec.system))}:
+        volumes.ensure(spec.scope, kind)
+    if not (spec.use_cache and spec.has_packages):
+        return ()
+    return volumes.warm_nodes(spec.scope, request_label(request_hash))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.cluster.api import Object
+from tests.cluster.workflow_fields import timestamp
 
 
 def pending_reason(pod: Object) -> str:
@@ -67,3 +68,16 @@ def exit_code(pod: Object) -> int | None:
         if container["name"] == "main" and ended:
             return int(ended["exitCode"])
     return None
+
+
+def end_of(pod: Object) -> Object:
+    """The fields of the node of a pod that is over."""
+    phase, message = outcome(pod)
+    fields: Object = {
+        "phase": phase,
+        "message": message,
+        "finishedAt": ended_at(pod) or timestamp(),
+        "progress": "1/1" if pod["status"]["phase"] == "Succeeded" else "0/1",
+    }
+    code = exit_code(pod)
+    return fields if code is None else {**fields, "outputs": {"exitCode": str(code)}}

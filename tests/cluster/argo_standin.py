@@ -39,7 +39,7 @@ import urllib3
 from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.argo_cron import CronWorkflows
 from tests.cluster.argo_pod import PREFIX, entry_template, make_pod
-from tests.cluster.argo_reading import ended_at, exit_code, outcome, pending_reason
+from tests.cluster.argo_reading import end_of, pending_reason
 from tests.cluster.argo_spec import WORKFLOWS, check_references, merged_spec
 from tests.cluster.argo_steps import RunsSteps, pods_of, steps_of
 from tests.cluster.argo_tags import TemplateError
@@ -260,12 +260,7 @@ class Standin(RunsSteps):
         node["hostNodeName"] = pod["spec"].get("nodeName", "")
         if phase in ("Succeeded", "Failed"):
             # Also where it was said to have failed when it was told to stop.
-            node["phase"], node["message"] = outcome(pod)
-            node["finishedAt"] = ended_at(pod) or timestamp()
-            node["progress"] = "1/1" if phase == "Succeeded" else "0/1"
-            code = exit_code(pod)
-            if code is not None:
-                node["outputs"] = {"exitCode": str(code)}
+            node |= end_of(pod)
         elif node["phase"] not in OVER:
             node["phase"] = phase
             node["message"] = pending_reason(pod) if phase == "Pending" else ""

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.argo_pod import UNKNOWN_SPEC, checked_template, make_pod, named_template
-from tests.cluster.argo_reading import ended_at, exit_code, outcome, pending_reason
+from tests.cluster.argo_reading import end_of, pending_reason
 from tests.cluster.argo_tags import TemplateError, substituted
 from tests.cluster.work_queue import WorkQueue
 from tests.cluster.workflow_fields import (
@@ -219,12 +219,7 @@ class RunsSteps:
         phase = pod["status"].get("phase")
         node["hostNodeName"] = pod["spec"].get("nodeName", "")
         if phase in ("Succeeded", "Failed"):
-            node["phase"], node["message"] = outcome(pod)
-            node["finishedAt"] = ended_at(pod) or timestamp()
-            node["progress"] = "1/1" if phase == "Succeeded" else "0/1"
-            code = exit_code(pod)
-            if code is not None:
-                node["outputs"] = {"exitCode": str(code)}
+            node |= end_of(pod)
             return
         node["phase"] = phase
         node["message"] = pending_reason(pod) if phase == "Pending" else ""

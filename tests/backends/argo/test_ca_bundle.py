@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import certifi
 import pytest
 
-from backends.argo.backend import ArgoBackend
 from backends.argo.ca_bundle import MOST_OWNERS, share_ca_bundle
 from backends.argo.cluster import ApiError, Cluster, resource_path, workflows_path
 from backends.argo.names import PACK_CHUNK
@@ -24,7 +22,6 @@ from stoke.history.database import History
 from stoke.history.job import Job, JobState
 from tests.backends.argo.deliveries import delivery
 from tests.backends.argo.scripted_server import ScriptedServer, forbidden, json_answer
-from tests.cluster.manifests import EXECUTOR_ACCOUNT
 from tests.conftest import TestCluster
 from tests.hints import command, filled
 from tests.lab import Lab, until
@@ -121,30 +118,6 @@ def test_a_copy_is_owned_by_a_limited_number_of_jobs(
 
 
 # ---- jobs that use it, on a cluster
-
-
-@pytest.fixture
-def make_lab(
-    real_cluster: TestCluster, cluster_cleanup: Callable[[str], None]
-) -> Iterator[Callable[..., Lab]]:
-    backends = []
-
-    def make(**argo: Any) -> Lab:
-        settings = {
-            "kubeconfig": real_cluster.kubeconfig,
-            "image": real_cluster.image,
-            "service_account": real_cluster.service_account or EXECUTOR_ACCOUNT,
-            "cache": "none",
-        }
-        config = Config(argo=ArgoConfig.model_validate(settings | argo))
-        backends.append(ArgoBackend(config))
-        scope = f"test-{secrets.token_hex(4)}"
-        cluster_cleanup(scope)
-        return Lab(backends[-1], config, scope, real_cluster.host)
-
-    yield make
-    for backend in backends:
-        backend.close()
 
 
 @pytest.fixture

@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from backends.argo.backend import ArgoBackend
 from backends.argo.cluster import ApiError, Cluster, pods_path, workflows_path
 from backends.argo.diagnosis import RAN_TWICE, SECOND_RUN_PREVENTED
-from stoke.config.model import ArgoConfig, Config
 from stoke.files.paths import job_dir
 from stoke.history.database import History
 from stoke.history.job import Job, JobState
-from tests.cluster.manifests import EXECUTOR_ACCOUNT
-from tests.conftest import TestCluster
 from tests.lab import Lab, until
 from tests.spools import lines_in
 
 pytestmark = pytest.mark.cluster
 
 CODE = "import time; print('begun', flush=True); time.sleep(3); print('done')"
-
-
-@pytest.fixture
-def make_lab(
-    real_cluster: TestCluster, cluster_cleanup: Callable[[str], None]
-) -> Iterator[Callable[..., Lab]]:
-    backends = []
-
-    def make(**argo: Any) -> Lab:
-        settings = {
-            "kubeconfig": real_cluster.kubeconfig,
-            "image": real_cluster.image,
-            "service_account": real_cluster.service_account or EXECUTOR_ACCOUNT,
-            "cache": "none",
-        }
-        config = Config(argo=ArgoConfig.model_validate(settings | argo))
-        backends.append(ArgoBackend(config))
-        scope = f"test-{secrets.token_hex(4)}"
-        cluster_cleanup(scope)
-        return Lab(backends[-1], config, scope, real_cluster.host)
-
-    yield make
-    for backend in backends:
-        backend.close()
 
 
 def pod_of(api: Cluster, job: Job) -> Any:
